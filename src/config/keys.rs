@@ -1,0 +1,245 @@
+//! A table of the file, read key by key: unknown keys and wrong types become complaints.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::complaint::Complaint;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Typed<T> {
+    /// The value.
+    pub(super) value: T,
+    /// Its bytes in the file.
+    pub(super) span: Range<usize>,
+}
+
+/// A table whose keys are all known.
+pub(super) struct Keys<'t, 'c> {
+    table: &'t DeTable<'t>,
+    /// As a person writes it: `[telemetry]`.
+    place: &'t str,
+    complaints: &'c mut Vec<Complaint>,
+}
+
+impl<'t, 'c> Keys<'t, 'c> {
+    /// Complains about every key that is not in `known`.
+    pub(super) fn of(
+        table: &'t DeTable<'t>,
+        place: &'t str,
+        known: &[&str],
+        complaints: &'c mut Vec<Complaint>,
+    ) -> Self {
+        for key in table.keys() {
+            let name = key.get_ref().as_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let label = match nearest(name, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "unknown key".to_owned(),
+            };
+            complaints.push(
+                Complaint::at(key.span(), format!("unknown key `{name}` in {place}"), label)
+                    .help(format!("known keys: {}", known.join(", "))),
+            );
+        }
+        Self {
+            table,
+            place,
+            complaints,
+        }
+    }
+
+    fn wrong(&mut self, value: &Spanned<DeValue<'_>>, key: &str, wanted: &str) {
+        let found = value.get_ref().type_str();
+        self.complaints.push(Complaint::at(
+            value.span(),
+            format!("`{key}` in {} has to be {wanted}", self.place),
+            format!("this is {} {found}", article(found)),
+        ));
+    }
+
+    fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.table.get(key)
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self, key: &str) -> Option<Typed<String>> {
+        let value = self.get(key)?;
+        match value.get_ref().as_str() {
+            Some(text) => Some(Typed {
+                value: text.to_owned(),
+                span: value.span(),
+            }),
+            None => {
+                self.wrong(value, key, "a string");
+                None
+            }
+        }
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(&mut self, key: &str) -> Option<Typed<Vec<Typed<String>>>> {
+        let value = self.get(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong(value, key, "a list of strings");
+            return None;
+        };
+        let mut texts = Vec::new();
+        for item in array.iter() {
+            match item.get_ref().as_str() {
+                Some(text) => texts.push(Typed {
+                    value: text.to_owned(),
+                    span: item.span(),
+                }),
+                None => self.wrong(item, key, "a list of strings"),
+            }
+        }
+        Some(Typed {
+            value: texts,
+            span: value.span(),
+        })
+    }
+
+    /// A table of strings.
+    pub(super) fn text_table(&mut self, key: &str) -> Option<Vec<(Typed<String>, Typed<String>)>> {
+        let value = self.get(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong(value, key, "a table of strings");
+            return None;
+        };
+        let mut pairs = Vec::new();
+        for (name, item) in table.iter() {
+            match item.get_ref().as_str() {
+                Some(text) => pairs.push((
+                    Typed {
+                        value: name.get_ref().to_string(),
+                        span: name.span(),
+                    },
+                    Typed {
+                        value: text.to_owned(),
+                        span: item.span(),
+                    },
+                )),
+                None => self.wrong(item, key, "a table of strings"),
+            }
+        }
+        Some(pairs)
+    }
+
+    /// Whether `key` holds a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get_ref().is_table())
+    }
+
+    /// A duration such as `"60s"`.
+    pub(super) fn duration(&mut self, key: &str) -> Option<Typed<Duration>> {
+        let text = self.text(key)?;
+        self.parse_duration(key, text)
+    }
+
+    /// A list of durations.
+    pub(super) fn durations(&mut self, key: &str) -> Option<Typed<Vec<Typed<Duration>>>> {
+        let texts = self.texts(key)?;
+        let span = texts.span;
+        let value = texts
+            .value
+            .into_iter()
+            .filter_map(|text| self.parse_duration(key, text))
+            .collect();
+        Some(Typed { value, span })
+    }
+
+    fn parse_duration(&mut self, key: &str, text: Typed<String>) -> Option<Typed<Duration>> {
+        match humantime::parse_duration(&text.value) {
+            Ok(value) => Some(Typed {
+                value,
+                span: text.span,
+            }),
+            Err(error) => {
+                self.complaints.push(
+                    Complaint::at(
+                        text.span,
+                        format!("`{key}` in {} is no duration", self.place),
+                        error.to_string(),
+                    )
+                    .help("write a number and a unit: \"500ms\", \"60s\", \"5m\", \"1h\""),
+                );
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
+            return Some(*value);
+        }
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let label = match nearest(&text.value, &known) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "unknown value".to_owned(),
+        };
+        self.complaints.push(
+            Complaint::at(
+                text.span,
+                format!("`{key}` in {} cannot be \"{}\"", self.place, text.value.escape_debug()),
+                label,
+            )
+            .help(format!("possible: {}", known.join(", "))),
+        );
+        None
+    }
+
+    /// A sub-table.
+    pub(super) fn table(&mut self, key: &str) -> Option<&'t DeTable<'t>> {
+        let value = self.get(key)?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong(value, key, "a table");
+        }
+        table
+    }
+
+    /// A list of tables (`[[key]]`), each with its place.
+    pub(super) fn tables(&mut self, key: &str) -> Vec<(&'t DeTable<'t>, Range<usize>)> {
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong(value, key, &format!("a list of tables, written [[{key}]]"));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in array.iter() {
+            match item.get_ref().as_table() {
+                Some(table) => tables.push((table, item.span())),
+                None => self.wrong(item, key, &format!("a list of tables, written [[{key}]]")),
+            }
+        }
+        tables
+    }
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
+}
+
+/// The known word that was probably meant: at most a third of its letters differ.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
+        .filter(|(distance, candidate)| distance * 3 <= candidate.len().max(word.len()))
+        .min()
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,209 @@
+//! From a file to targets: what was typed (`raw`), then what it means (`checked`).
+//!
+//! All complaints come at once, each with its line. Nothing here probes or connects.
+
+mod checked;
+mod complaint;
+mod keys;
+mod profile;
+mod raw;
+mod substitute;
+mod tracestate;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use crate::model::{
+    CommandLine, Endpoint, EraMode, Profile, Redirects, Target, TraceContext, TracesSettings,
+};
+
+pub use complaint::{Complaint, Complaints};
+pub use profile::{named as named_profile, names as profile_names};
+
+/// Marks a probe's requests for samplers and collectors.
+pub const DEFAULT_TRACESTATE: &str = "alivemcp=probe,vendor=otlp";
+
+/// Bytes of a configuration file: ten thousand targets fit in; more is not a configuration.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Every `[[server]]`, in the order of the file.
+    pub targets: Vec<Target>,
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[telemetry]`.
+    pub telemetry: TelemetrySettings,
+    /// `[traces]`.
+    pub traces: Option<TracesSettings>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The SQLite file; relative paths are relative to the configuration file.
+    pub path: PathBuf,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug)]
+pub struct TelemetrySettings {
+    /// Base URL of an OTLP receiver.
+    pub endpoint: Option<Url>,
+    /// Value of `tracestate`.
+    pub tracestate: String,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            tracestate: DEFAULT_TRACESTATE.to_owned(),
+        }
+    }
+}
+
+/// A configuration, and what is doubtful about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Its warnings; `errors` is empty.
+    pub doubts: Complaints,
+}
+
+/// Reads and judges a file.
+///
+/// # Errors
+/// All complaints, when there is any error among them.
+pub fn load(path: &Path) -> Result<Loaded, Complaints> {
+    let text = std::fs::metadata(path)
+        .map_err(|error| error.to_string())
+        .and_then(|meta| {
+            if meta.len() > MAX_FILE {
+                return Err(format!("it is larger than {MAX_FILE} bytes"));
+            }
+            std::fs::read_to_string(path).map_err(|error| error.to_string())
+        });
+    match text {
+        Ok(text) => {
+            let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+            let folder = std::path::absolute(&folder).unwrap_or(folder);
+            parse(&text, &path.display().to_string(), &folder, &|name| {
+                std::env::var(name).ok()
+            })
+        }
+        Err(why) => Err(Complaints {
+            path: path.display().to_string(),
+            source: String::new(),
+            errors: vec![Complaint {
+                title: format!("cannot read {}: {why}", path.display()),
+                span: None,
+                label: String::new(),
+                help: None,
+            }],
+            warnings: Vec::new(),
+        }),
+    }
+}
+
+/// Judges the text of a file. Pure but for the files that `${file:PATH}` names.
+///
+/// # Errors
+/// All complaints, when there is any error among them.
+pub fn parse(
+    text: &str,
+    path: &str,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Complaints> {
+    let (root, syntax) = toml::de::DeTable::parse_recoverable(text);
+    let mut findings = checked::Findings::default();
+    for error in &syntax {
+        findings.errors.push(Complaint {
+            title: "this is not TOML".to_owned(),
+            span: error.span(),
+            label: error.message().to_owned(),
+            help: None,
+        });
+    }
+    let mut complaints = Complaints {
+        path: path.to_owned(),
+        source: text.to_owned(),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    // After a syntax error the rest of the file may mean something else than was typed.
+    if !findings.errors.is_empty() {
+        complaints.errors = findings.errors;
+        return Err(complaints);
+    }
+    let raw = raw::read(root.get_ref(), &mut findings.errors);
+    let sources = substitute::Sources { env, folder };
+    let config = checked::check(raw, &sources, &mut findings);
+    complaints.errors = findings.errors;
+    complaints.warnings = findings.warnings;
+    complaints
+        .errors
+        .sort_by_key(|complaint| complaint.span.as_ref().map_or(0, |span| span.start));
+    if complaints.errors.is_empty() {
+        Ok(Loaded {
+            config,
+            doubts: complaints,
+        })
+    } else {
+        Err(complaints)
+    }
+}
+
+/// A target that was named on the command line, with every setting at its default.
+#[derive(Clone, Debug)]
+pub enum AdHoc {
+    /// A URL.
+    Url(Url),
+    /// A stdio server's command; not empty.
+    Command(Vec<String>),
+}
+
+impl AdHoc {
+    /// The target; `None` for an empty command.
+    pub fn target(self) -> Option<Target> {
+        let mut secrets = Vec::new();
+        let endpoint = match self {
+            Self::Url(url) => {
+                let shown = checked::shown_url(&url);
+                Endpoint::Http(checked::http_endpoint(url, shown, Vec::new(), &mut secrets))
+            }
+            Self::Command(words) => {
+                let shown = words.join(" ");
+                let mut words = words.into_iter();
+                Endpoint::Stdio(CommandLine {
+                    program: words.next()?,
+                    args: words.collect(),
+                    shown,
+                    env: Default::default(),
+                    cwd: None,
+                })
+            }
+        };
+        let profile: Profile = named_profile("handshake")?;
+        Some(Target {
+            name: endpoint.shown().to_owned(),
+            endpoint,
+            start: None,
+            every: Duration::from_secs(60),
+            timeout: Duration::from_secs(10),
+            profile,
+            era: EraMode::default(),
+            redirects: Redirects::default(),
+            trace_context: TraceContext::default(),
+            tracestate: DEFAULT_TRACESTATE.to_owned(),
+            tags: Vec::new(),
+            service: None,
+            secrets,
+        })
+    }
+}

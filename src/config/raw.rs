@@ -1,0 +1,189 @@
+//! What was typed: every table of the file with its values and where they stand, nothing judged but keys and types.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::complaint::Complaint;
+use super::keys::{Keys, Typed};
+use crate::model::{EraMode, Redirects, TraceContext};
+
+/// The keys that a `[[server]]` and `[defaults]` share.
+const SHARED_KEYS: [&str; 8] = [
+    "every", "timeout", "profile", "era", "redirects", "trace_context", "headers", "tags",
+];
+const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
+
+/// A whole file.
+#[derive(Default)]
+pub(super) struct RawFile {
+    pub(super) defaults: RawServer,
+    pub(super) servers: Vec<RawServer>,
+    pub(super) store_path: Option<Typed<String>>,
+    pub(super) telemetry: Option<RawTelemetry>,
+    pub(super) traces: Option<RawTraces>,
+}
+
+/// A `[[server]]`, or `[defaults]`.
+#[derive(Default)]
+pub(super) struct RawServer {
+    pub(super) span: Range<usize>,
+    pub(super) name: Option<Typed<String>>,
+    pub(super) url: Option<Typed<String>>,
+    pub(super) command: Option<Typed<Vec<Typed<String>>>>,
+    pub(super) start: Option<Typed<Vec<Typed<String>>>>,
+    pub(super) env: Vec<Pair>,
+    pub(super) cwd: Option<Typed<String>>,
+    pub(super) service: Option<Typed<String>>,
+    pub(super) service_attributes: Vec<Pair>,
+    pub(super) every: Option<Typed<Duration>>,
+    pub(super) timeout: Option<Typed<Duration>>,
+    pub(super) profile: Option<Typed<String>>,
+    pub(super) era: Option<EraMode>,
+    pub(super) redirects: Option<Redirects>,
+    pub(super) trace_context: Option<TraceContext>,
+    pub(super) headers: Vec<Pair>,
+    pub(super) tags: Option<Typed<Vec<Typed<String>>>>,
+}
+
+/// A key of the user's own and its value.
+pub(super) type Pair = (Typed<String>, Typed<String>);
+
+/// `[telemetry]`.
+pub(super) struct RawTelemetry {
+    pub(super) endpoint: Option<Typed<String>>,
+    pub(super) tracestate: Option<Typed<String>>,
+}
+
+/// `[traces]`.
+pub(super) struct RawTraces {
+    pub(super) span: Range<usize>,
+    pub(super) backend: Option<()>,
+    pub(super) has_backend: bool,
+    pub(super) url: Option<Typed<String>>,
+    pub(super) window: Option<Typed<Duration>>,
+    pub(super) recheck: Option<Typed<Vec<Typed<Duration>>>>,
+}
+
+/// Reads the whole file.
+pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawFile {
+    let known = ["defaults", "server", "store", "telemetry", "traces"];
+    let mut keys = Keys::of(root, "the file", &known, complaints);
+    let defaults = keys.table("defaults");
+    let servers = keys.tables("server");
+    let store = keys.table("store");
+    let telemetry = keys.table("telemetry");
+    let traces = keys.table("traces");
+    let traces_span = root.get("traces").map(toml::Spanned::span).unwrap_or_default();
+    RawFile {
+        defaults: defaults
+            .map(|table| read_defaults(table, complaints))
+            .unwrap_or_default(),
+        servers: servers
+            .into_iter()
+            .map(|(table, span)| read_server(table, span, complaints))
+            .collect(),
+        store_path: store
+            .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
+        telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
+        traces: traces.map(|table| read_traces(table, traces_span, complaints)),
+    }
+}
+
+fn read_defaults<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawServer {
+    let mut keys = Keys::of(table, "[defaults]", &SHARED_KEYS, complaints);
+    let mut server = RawServer::default();
+    read_shared(&mut keys, &mut server);
+    server
+}
+
+fn read_server<'t>(
+    table: &'t DeTable<'t>,
+    span: Range<usize>,
+    complaints: &mut Vec<Complaint>,
+) -> RawServer {
+    let known: Vec<_> = OWN_KEYS.into_iter().chain(SHARED_KEYS).collect();
+    let mut keys = Keys::of(table, "[[server]]", &known, complaints);
+    let mut server = RawServer {
+        span,
+        name: keys.text("name"),
+        url: keys.text("url"),
+        command: keys.texts("command"),
+        start: keys.texts("start"),
+        env: keys.text_table("env").unwrap_or_default(),
+        cwd: keys.text("cwd"),
+        ..RawServer::default()
+    };
+    if keys.is_table("service") {
+        for (name, value) in keys.text_table("service").unwrap_or_default() {
+            if name.value == "name" {
+                server.service = Some(value);
+            } else {
+                server.service_attributes.push((name, value));
+            }
+        }
+    } else {
+        server.service = keys.text("service");
+    }
+    read_shared(&mut keys, &mut server);
+    server
+}
+
+fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
+    server.every = keys.duration("every");
+    server.timeout = keys.duration("timeout");
+    server.profile = keys.text("profile");
+    server.era = keys.word(
+        "era",
+        &[
+            ("auto", EraMode::Auto),
+            ("legacy", EraMode::Legacy),
+            ("modern", EraMode::Modern),
+        ],
+    );
+    server.redirects = keys.word(
+        "redirects",
+        &[
+            ("same-origin", Redirects::SameOrigin),
+            ("any", Redirects::Any),
+            ("off", Redirects::Off),
+        ],
+    );
+    server.trace_context = keys.word(
+        "trace_context",
+        &[
+            ("both", TraceContext::Both),
+            ("headers", TraceContext::Headers),
+            ("meta", TraceContext::Meta),
+            ("off", TraceContext::Off),
+        ],
+    );
+    server.headers = keys.text_table("headers").unwrap_or_default();
+    server.tags = keys.texts("tags");
+}
+
+fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {
+    let mut keys = Keys::of(table, "[telemetry]", &["endpoint", "tracestate"], complaints);
+    RawTelemetry {
+        endpoint: keys.text("endpoint"),
+        tracestate: keys.text("tracestate"),
+    }
+}
+
+fn read_traces<'t>(
+    table: &'t DeTable<'t>,
+    span: Range<usize>,
+    complaints: &mut Vec<Complaint>,
+) -> RawTraces {
+    let known = ["backend", "url", "window", "recheck"];
+    let mut keys = Keys::of(table, "[traces]", &known, complaints);
+    RawTraces {
+        span,
+        has_backend: table.contains_key("backend"),
+        backend: keys.word("backend", &[("jaeger", ())]),
+        url: keys.text("url"),
+        window: keys.duration("window"),
+        recheck: keys.durations("recheck"),
+    }
+}

@@ -1,0 +1,207 @@
+//! What a verdict is judged from: probes of ours, spans of the server's, and how far the backend can be believed.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::{Layer, Operation, ServiceName, SpanId, State, Text, TraceId};
+
+/// From (inclusive) and to (exclusive), wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First instant in it.
+    pub from: SystemTime,
+    /// First instant after it.
+    pub to: SystemTime,
+}
+
+impl Window {
+    /// Whether `at` lies in it.
+    pub fn holds(&self, at: SystemTime) -> bool {
+        self.from <= at && at < self.to
+    }
+
+    /// How long it is; zero when it is turned round.
+    pub fn length(&self) -> Duration {
+        self.to.duration_since(self.from).unwrap_or_default()
+    }
+}
+
+/// Whether the backend's silence can be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendState {
+    /// It answered everything that was asked, whole.
+    Answered,
+    /// It refused, timed out, or answered in part: the sentence says which.
+    Unavailable(Text),
+    /// An answer was cut at the limit of the query.
+    Truncated(Text),
+}
+
+/// A failed probe of the incident.
+#[derive(Clone, Debug)]
+pub struct FailedProbe {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// When it started.
+    pub started_at: SystemTime,
+    /// When its last layer was decided.
+    pub ended_at: SystemTime,
+    /// The layer that failed.
+    pub layer: Layer,
+    /// The HTTP status of the answer, where there was one.
+    pub http_status: Option<u16>,
+    /// Our span of the step that failed, where the probe got that far.
+    pub failed_span: Option<SpanId>,
+    /// When that step's request was sent and given up or answered.
+    pub failed_step: Option<Window>,
+    /// A complete answer of that step was read, good or bad.
+    pub answered: bool,
+    /// The backend returned our own spans of this probe.
+    pub own_spans_found: bool,
+}
+
+/// A passed probe before the incident.
+#[derive(Clone, Debug)]
+pub struct PassedProbe {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// When its last layer was decided.
+    pub ended_at: SystemTime,
+    /// A span of the target was in its trace.
+    pub joined: bool,
+}
+
+/// `span.kind`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpanKind {
+    /// Takes a request.
+    Server,
+    /// Makes one.
+    Client,
+    /// Everything else.
+    #[default]
+    Other,
+}
+
+/// A span that somebody else recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSpan {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// Its id.
+    pub span_id: SpanId,
+    /// Its ancestors in the trace, nearest first, as far as the backend knows them.
+    pub ancestors: Vec<SpanId>,
+    /// `service.name`.
+    pub service: Text,
+    /// Resource attributes agree with the target's `service` table.
+    pub resource_matches: bool,
+    /// The span's name.
+    pub name: Text,
+    /// Its kind.
+    pub kind: SpanKind,
+    /// It carries attributes of MCP (`mcp.*` and the like).
+    pub has_mcp_attributes: bool,
+    /// It is a health check by its name or path.
+    pub is_health_check: bool,
+    /// When it began, by the server's clock.
+    pub start: SystemTime,
+    /// How long it took.
+    pub duration: Duration,
+    /// Status ERROR.
+    pub is_error: bool,
+    /// The error is the caller's own fault: JSON-RPC -32600 to -32602, HTTP 4xx, `tool_error`.
+    pub is_callers_fault: bool,
+    /// `http.response.status_code`, where it is there.
+    pub http_status: Option<u16>,
+    /// `error.type`.
+    pub error_type: Option<Text>,
+    /// The status' description.
+    pub message: Option<Text>,
+}
+
+impl ServerSpan {
+    /// When it ended, by the server's clock.
+    pub fn end(&self) -> SystemTime {
+        self.start + self.duration
+    }
+
+    /// An error that is the server's.
+    pub fn is_own_error(&self) -> bool {
+        self.is_error && !self.is_callers_fault
+    }
+}
+
+/// All that `correlate::judge` looks at. A plain value: judging it again gives the same verdict.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// Whether the backend could be asked.
+    pub backend: BackendState,
+    /// The incident's failed probes, oldest first; empty when the alert is somebody else's.
+    pub failed: Vec<FailedProbe>,
+    /// The passed probes before it, newest first.
+    pub passed: Vec<PassedProbe>,
+    /// The service whose spans are the target's, where it is known.
+    pub service: Option<Text>,
+    /// Another target has the same service, so that its spans may be the other's.
+    pub service_shared_with: Option<Text>,
+    /// Services seen in traces of passed probes without any attribute of MCP: perhaps the target, perhaps a gateway.
+    pub candidates: BTreeSet<Text>,
+    /// A span of the target was seen at any time, in this incident or before.
+    pub ever_instrumented: bool,
+    /// The baseline.
+    pub baseline: Window,
+    /// The gap.
+    pub gap: Window,
+    /// Every span found in both windows and in the probes' traces; one span once.
+    pub spans: Vec<ServerSpan>,
+    /// The traces of our own probes of this target.
+    pub probe_traces: BTreeSet<TraceId>,
+    /// Our spans that were only negotiation, in all of those traces.
+    pub negotiation: BTreeSet<SpanId>,
+}
+
+/// A probe as the store remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredProbe {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// When it started.
+    pub started_at: SystemTime,
+    /// When its last layer was decided.
+    pub ended_at: SystemTime,
+    /// What it found.
+    pub state: State,
+    /// The layer that failed.
+    pub layer: Option<Layer>,
+    /// The HTTP status, where one was read.
+    pub http_status: Option<u16>,
+    /// The operation that failed, with its offsets from `started_at`.
+    pub failed_operation: Option<Operation>,
+}
+
+/// What is to be judged: an incident as the store knows it, or somebody else's alert.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The target's name.
+    pub target: String,
+    /// The incident's id, where it is one of ours.
+    pub incident: Option<String>,
+    /// The first failed probe's start, or the time that was asked for.
+    pub at: SystemTime,
+    /// Failed probes of the incident, oldest first.
+    pub failed: Vec<StoredProbe>,
+    /// Passed probes before it, newest first.
+    pub passed: Vec<StoredProbe>,
+    /// The service by the configuration, or as it was learnt.
+    pub service: Option<ServiceName>,
+    /// Another target with the same service.
+    pub service_shared_with: Option<String>,
+    /// A span of the target was seen before.
+    pub ever_instrumented: bool,
+    /// Length of the baseline, and at most of the gap.
+    pub window: Duration,
+}

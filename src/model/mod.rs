@@ -1,0 +1,34 @@
+//! The vocabulary: plain data that every stage speaks.
+//!
+//! No I/O, no async and no clock in here. A word of `README.md`, a type of this
+//! folder and a word on the page are the same word.
+
+mod evidence;
+mod id;
+mod layer;
+mod profile;
+mod reason;
+mod result;
+mod state;
+mod target;
+mod text;
+mod verdict;
+
+pub use evidence::{
+    BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
+    Window,
+};
+pub use id::{SpanId, TraceId};
+pub use layer::{Layer, Outcome, Phase};
+pub use profile::Profile;
+pub use reason::{Failure, Reason};
+pub use result::{
+    Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo, SessionEnd,
+};
+pub use state::State;
+pub use target::{
+    CommandLine, Endpoint, EraMode, HttpEndpoint, Redirects, Secret, ServiceName, Target,
+    TraceContext, TracesSettings,
+};
+pub use text::Text;
+pub use verdict::{Control, Judgement, Rule, Verdict};

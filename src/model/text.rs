@@ -1,0 +1,108 @@
+//! Text that came from outside, made safe to show.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A string in which nothing can act on a terminal, a log or a page: control
+/// characters and the invisible ones that reorder text are escaped, and its
+/// length is bounded. Everything that a server says is kept only as this.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text(String);
+
+impl Text {
+    /// Longest text kept, in characters. Enough for a sentence and a hint; a
+    /// longer one is cut and ends in `…`.
+    pub const MAX_CHARS: usize = 400;
+
+    /// Escapes and cuts `raw`.
+    pub fn new(raw: impl AsRef<str>) -> Self {
+        let raw = raw.as_ref();
+        let mut safe = String::with_capacity(raw.len().min(Self::MAX_CHARS));
+        for (count, c) in raw.chars().enumerate() {
+            if count == Self::MAX_CHARS {
+                safe.push('…');
+                break;
+            }
+            if is_unsafe(c) {
+                safe.extend(c.escape_default());
+            } else {
+                safe.push(c);
+            }
+        }
+        Self(safe)
+    }
+
+    /// The same text with every occurrence of a secret masked.
+    pub fn redacted<'a>(raw: &str, secrets: impl Iterator<Item = &'a str>) -> Self {
+        let mut masked = raw.to_owned();
+        for secret in secrets {
+            // A very short value ("a", "1") would blank out ordinary words and protects nothing.
+            if secret.len() >= 4 && masked.contains(secret) {
+                masked = masked.replace(secret, "***");
+            }
+        }
+        Self::new(masked)
+    }
+
+    /// The safe text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Control characters, line and paragraph separators, and the bidirectional
+/// and zero-width characters by which shown text can lie ("Trojan Source").
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl From<&str> for Text {
+    fn from(raw: &str) -> Self {
+        Self::new(raw)
+    }
+}
+
+impl From<String> for Text {
+    fn from(raw: String) -> Self {
+        Self::new(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escapes_what_acts_and_keeps_what_reads() {
+        assert_eq!(Text::new("a\u{1b}[31mb").as_str(), "a\\u{1b}[31mb");
+        assert_eq!(Text::new("line\nnext").as_str(), "line\\nnext");
+        assert_eq!(Text::new("\u{202e}abc").as_str(), "\\u{202e}abc");
+        assert_eq!(Text::new("Wetter – größer 天気").as_str(), "Wetter – größer 天気");
+    }
+
+    #[test]
+    fn a_secret_is_masked() {
+        let text = Text::redacted("token tok-123 refused", ["tok-123", "e"].into_iter());
+        assert_eq!(text.as_str(), "token *** refused");
+    }
+
+    proptest! {
+        #[test]
+        fn never_holds_a_live_control_character(raw in any::<String>()) {
+            let text = Text::new(&raw);
+            prop_assert!(!text.as_str().chars().any(is_unsafe));
+            prop_assert!(text.as_str().chars().count() <= Text::MAX_CHARS * 10 + 1);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One HTTP/1.1 connection of our own, and one exchange on it.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::fault::{Fault, reason_of_io};
+use super::limits;
+use crate::model::Reason;
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// A connection and the future that moves its bytes. The future is polled together with whatever
+/// waits for it, in the probe's own task: when the probe goes, everything of it is gone.
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Option<Driver>,
+    /// An exchange has been finished on it: the server may have closed it meanwhile.
+    pub(super) used: bool,
+}
+
+impl Connection {
+    /// Prepares HTTP on an open socket; nothing is sent yet.
+    pub(super) async fn open<S>(socket: S) -> Result<Self, Fault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(limits::MAX_HEAD)
+            .max_headers(limits::MAX_HEADERS)
+            .handshake(TokioIo::new(socket))
+            .await
+            .map_err(|error| fault(&error))?;
+        Ok(Self {
+            sender,
+            driver: Some(Box::pin(driver)),
+            used: false,
+        })
+    }
+
+    /// Runs `work` while moving this connection's bytes.
+    async fn drive<F: Future>(driver: &mut Option<Driver>, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            let Some(moving) = driver else {
+                return Poll::Pending;
+            };
+            if moving.as_mut().poll(cx).is_ready() {
+                *driver = None;
+            }
+            // What the driver just read is there now: looking again saves a wake-up.
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Whether another request can be sent on it.
+    pub(super) async fn is_ready(&mut self) -> bool {
+        Self::drive(&mut self.driver, self.sender.ready())
+            .await
+            .is_ok()
+    }
+
+    /// Sends `request` and waits for the head of its answer.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Fault> {
+        let answer = self.sender.send_request(request);
+        Self::drive(&mut self.driver, answer)
+            .await
+            .map_err(|error| fault(&error))
+    }
+
+    /// The next piece of a body; `None` at its end.
+    pub(super) async fn read(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
+        loop {
+            match Self::drive(&mut self.driver, body.frame()).await {
+                None => {
+                    self.used = true;
+                    return Ok(None);
+                }
+                Some(Ok(frame)) => {
+                    // Trailers carry nothing for us.
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => return Err(body_fault(&error)),
+            }
+        }
+    }
+
+    /// Reads a whole body of at most `limit` bytes.
+    pub(super) async fn read_all(
+        &mut self,
+        body: &mut Incoming,
+        limit: usize,
+    ) -> Result<Bytes, Fault> {
+        let Some(first) = self.read(body).await? else {
+            return Ok(Bytes::new());
+        };
+        if first.len() > limit {
+            return Err(too_large(limit));
+        }
+        let Some(second) = self.read(body).await? else {
+            return Ok(first);
+        };
+        let mut whole = first.to_vec();
+        let mut next = Some(second);
+        while let Some(piece) = next {
+            if whole.len() + piece.len() > limit {
+                return Err(too_large(limit));
+            }
+            whole.extend_from_slice(&piece);
+            next = self.read(body).await?;
+        }
+        Ok(whole.into())
+    }
+
+    /// Waits a moment for a body that has told us all we need to end, so that the connection can
+    /// be used again; answers whether it did.
+    pub(super) async fn ends_within(&mut self, body: &mut Incoming, grace: Duration) -> bool {
+        let end = async {
+            while let Ok(piece) = self.read(body).await {
+                if piece.is_none() {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(grace, end).await.unwrap_or(false)
+    }
+}
+
+pub(super) fn too_large(limit: usize) -> Fault {
+    Fault::new(
+        Reason::BodyTooLarge,
+        format!("the answer is larger than {limit} bytes"),
+    )
+}
+
+/// The socket error at the bottom of an error of hyper's.
+fn io_reason(error: &hyper::Error) -> Option<Reason> {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return reason_of_io(io);
+        }
+        source = inner.source();
+    }
+    None
+}
+
+/// Before an answer's head.
+fn fault(error: &hyper::Error) -> Fault {
+    if error.is_parse_too_large() {
+        let limit = limits::MAX_HEAD;
+        return Fault::new(
+            Reason::HeadTooLarge,
+            format!("the answer's header block is larger than {limit} bytes"),
+        );
+    }
+    if error.is_parse() {
+        return Fault::new(
+            Reason::HttpMalformed,
+            format!("what came back is not HTTP/1.1: {error}"),
+        );
+    }
+    match io_reason(error) {
+        Some(Reason::ConnectionReset) => Fault::new(
+            Reason::ConnectionReset,
+            "the server reset the connection instead of answering",
+        ),
+        Some(reason) => Fault::new(reason, error.to_string()),
+        None => Fault::new(
+            Reason::HttpClosed,
+            "the server closed the connection without an answer",
+        ),
+    }
+}
+
+/// After an answer's head.
+fn body_fault(error: &hyper::Error) -> Fault {
+    if error.is_parse() {
+        return Fault::new(
+            Reason::HttpMalformed,
+            format!("the answer's body is not HTTP/1.1: {error}"),
+        );
+    }
+    match io_reason(error) {
+        Some(Reason::ConnectionReset) => Fault::new(
+            Reason::ConnectionReset,
+            "the server reset the connection in the middle of its answer",
+        ),
+        _ => Fault::new(
+            Reason::StreamEnded,
+            "the connection was closed in the middle of the answer",
+        ),
+    }
+}

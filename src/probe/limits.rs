@@ -1,0 +1,61 @@
+//! A number on everything that a server can make us do.
+
+use std::time::Duration;
+
+/// Header block of an answer, bytes. Four times what common servers accept from
+/// clients; a larger one is `head_too_large`.
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+
+/// Header lines of an answer. A larger head is `http_malformed`.
+pub(super) const MAX_HEADERS: usize = 256;
+
+/// One answer, bytes: a JSON body, one SSE event, or one line of stdio. The largest
+/// tool lists seen are some 300 kB; a larger answer is `body_too_large`.
+pub(super) const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// All bytes of one SSE stream. Notifications before our answer are small; a stream that
+/// is larger is `body_too_large`.
+pub(super) const MAX_STREAM: usize = 2 * MAX_ANSWER;
+
+/// Body of an error status, bytes: only a JSON-RPC error is looked for in it. More is left unread.
+pub(super) const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// Messages before our answer on one stream. A server that sends more without
+/// answering is not answering: `body_too_large`.
+pub(super) const MAX_MESSAGES: usize = 1_000;
+
+/// Nesting of JSON: what `serde_json` and most parsers accept. Deeper is `too_deep`.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// Pages of `tools/list`. At the usual 50 to 100 tools a page this is more than any
+/// agent can use; more is `too_many_pages`.
+pub(super) const MAX_PAGES: usize = 100;
+
+/// Redirects followed for one request, as in the specification's advice. One more is `redirect`.
+pub(super) const MAX_REDIRECTS: usize = 3;
+
+/// Bytes of stderr kept of a stdio server: its last lines say why it ended.
+pub(super) const MAX_STDERR: usize = 4 * 1024;
+
+/// Tools' notes and deviations kept on one result; later ones are not kept.
+pub(super) const MAX_NOTES: usize = 16;
+
+/// Head start of one address over the next when connecting: RFC 8305, section 5.
+pub(super) const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
+
+/// Addresses tried of one name; round-robin names have a handful. Later ones are not tried.
+pub(super) const MAX_ADDRESSES: usize = 8;
+
+/// How long a stream may stay open after our answer before its connection is given up
+/// for a new one: servers end it within a few milliseconds, or not at all.
+pub(super) const STREAM_END_GRACE: Duration = Duration::from_millis(50);
+
+/// For `DELETE` of the session, on every way out. It is short because a shutdown waits for it, and a
+/// server that does not answer it in this time keeps its session.
+pub(super) const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For a stdio server to end by itself once stdin is closed; Python's take up to a second.
+pub(super) const STDIO_EXIT_GRACE: Duration = Duration::from_secs(2);
+
+/// Between SIGTERM and SIGKILL of a stdio server's process group.
+pub(super) const STDIO_TERM_GRACE: Duration = Duration::from_secs(1);

@@ -1,0 +1,77 @@
+//! One probe of one target: a real session, over sockets and processes of our own.
+//!
+//! A probe never fails: whatever the server does becomes a [`ProbeResult`]. Everything that a
+//! server sends is bounded by a number of `limits`, the whole by the target's timeout, and the
+//! session is ended on every way out.
+
+mod channel;
+mod connect;
+mod discover;
+mod fault;
+mod http;
+mod initialize;
+mod ladder;
+mod limits;
+mod process;
+mod record;
+mod resolve;
+mod rpc;
+mod sse;
+mod stdio;
+mod streamable_http;
+mod tls;
+mod tools_list;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Endpoint, Era, ProbeResult, SessionEnd, Target, Text};
+use channel::Channel;
+use ladder::Ladder;
+use record::Record;
+use stdio::StdioChannel;
+use streamable_http::HttpChannel;
+
+pub use process::ProcessGroup;
+
+/// Probes `target` once. `hint` is the era that it spoke last time, if that is known.
+///
+/// Answers `None` when `cancel` ended it early: then nothing is known of the server, and its
+/// session has been ended all the same.
+pub async fn probe(
+    target: &Target,
+    hint: Option<Era>,
+    cancel: &CancellationToken,
+) -> Option<ProbeResult> {
+    let mut channel = match &target.endpoint {
+        Endpoint::Http(endpoint) => Channel::Http(Box::new(HttpChannel::new(target, endpoint))),
+        Endpoint::Stdio(command) => Channel::Stdio(Box::new(StdioChannel::new(command))),
+    };
+    let mut record = Record::start();
+    let mut ladder = Ladder::new(target, &mut channel, &mut record);
+    let end = tokio::select! {
+        end = tokio::time::timeout(target.timeout, ladder.climb(hint)) => Some(end),
+        () = cancel.cancelled() => None,
+    };
+    if !matches!(end, Some(Ok(Ok(())))) {
+        // An exchange may have stopped half-way: nothing more can be said on its connection.
+        channel.hang_up();
+    }
+    let result = end.map(|end| {
+        let fault = match end {
+            Ok(Ok(())) => None,
+            Ok(Err(fault)) => Some(fault),
+            Err(_) => Some(record.deadline(target.timeout)),
+        };
+        let mut result = record.finish(target, fault);
+        result.session_id = channel.session_id().map(Text::new);
+        result
+    });
+    let session_end = channel.end().await;
+    result.map(|mut result| {
+        result.session_end = session_end;
+        if session_end == SessionEnd::Failed {
+            result.notes.push("the session on the server could not be ended".into());
+        }
+        result
+    })
+}

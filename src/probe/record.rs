@@ -1,0 +1,263 @@
+//! The stopwatch and notebook of one probe.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::fault::Fault;
+use super::limits;
+use crate::model::{
+    Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase, PhaseTime,
+    ProbeResult, Reason, ServerInfo, SessionEnd, SpanId, State, Target, Text, TraceId,
+};
+
+/// What is being waited for, so that a deadline can say what did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Dns,
+    Connect,
+    Tls,
+    Spawn,
+    Head,
+    Answer,
+}
+
+/// Which layers a request belongs to: until its answer's head, and after it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) head: Layer,
+    pub(super) answer: Layer,
+}
+
+impl Step {
+    pub(super) const HANDSHAKE: Self = Self {
+        head: Layer::Http,
+        answer: Layer::Initialize,
+    };
+    /// `notifications/initialized` belongs to the handshake's second half.
+    pub(super) const INITIALIZED: Self = Self {
+        head: Layer::Initialize,
+        answer: Layer::Initialize,
+    };
+    pub(super) const TOOLS_LIST: Self = Self {
+        head: Layer::ToolsList,
+        answer: Layer::ToolsList,
+    };
+}
+
+/// Collects what one probe finds; outlives the ladder, so that a deadline loses nothing.
+pub(super) struct Record {
+    pub(super) trace_id: TraceId,
+    pub(super) waiting: Waiting,
+    pub(super) era: Option<Era>,
+    pub(super) protocol_version: Option<Text>,
+    pub(super) server: Option<ServerInfo>,
+    pub(super) tools: Option<u32>,
+    pub(super) operations: Vec<Operation>,
+    root_span: SpanId,
+    started_at: SystemTime,
+    clock: Instant,
+    layer: Layer,
+    begun: Duration,
+    layers: [LayerResult; 4],
+    notes: Vec<Text>,
+}
+
+impl Record {
+    pub(super) fn start() -> Self {
+        Self {
+            trace_id: TraceId::random(),
+            waiting: Waiting::Connect,
+            era: None,
+            protocol_version: None,
+            server: None,
+            tools: None,
+            operations: Vec::with_capacity(3),
+            root_span: SpanId::random(),
+            started_at: SystemTime::now(),
+            clock: Instant::now(),
+            layer: Layer::Transport,
+            begun: Duration::ZERO,
+            layers: Default::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Offset from the start of the probe.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    pub(super) fn layer(&self) -> Layer {
+        self.layer
+    }
+
+    fn slot(&mut self, layer: Layer) -> &mut LayerResult {
+        let [transport, http, initialize, tools_list] = &mut self.layers;
+        match layer {
+            Layer::Transport => transport,
+            Layer::Http => http,
+            Layer::Initialize => initialize,
+            Layer::ToolsList => tools_list,
+        }
+    }
+
+    /// The stage in progress is `layer` from now on.
+    pub(super) fn begin(&mut self, layer: Layer) {
+        let now = self.now();
+        self.layer = layer;
+        self.begun = now;
+        let slot = self.slot(layer);
+        if slot.outcome == Outcome::NotReached {
+            slot.start = now;
+        }
+    }
+
+    /// The stage in progress has finished. A stage that is entered again (a new connection
+    /// after the negotiation) adds up.
+    pub(super) fn pass(&mut self) {
+        let spent = self.now().saturating_sub(self.begun);
+        let slot = self.slot(self.layer);
+        slot.outcome = Outcome::Ok;
+        slot.duration += spent;
+    }
+
+    pub(super) fn skip(&mut self, layer: Layer) {
+        self.slot(layer).outcome = Outcome::Skipped;
+    }
+
+    /// The answer's head can be used: `http` has passed where this request decides it.
+    pub(super) fn head_accepted(&mut self, step: Step) {
+        if step.head != step.answer {
+            self.pass();
+            self.begin(step.answer);
+        }
+    }
+
+    /// What was tried as a handshake turned out to be negotiation: its time is kept on its span only.
+    pub(super) fn was_negotiation(&mut self, operation: usize, error: impl Into<Text>) {
+        *self.slot(Layer::Http) = LayerResult::default();
+        *self.slot(Layer::Initialize) = LayerResult::default();
+        if let Some(operation) = self.operations.get_mut(operation) {
+            operation.kind = OperationKind::Negotiate;
+            operation.error = Some(error.into());
+        }
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase, start: Duration) {
+        let duration = self.now().saturating_sub(start);
+        self.slot(self.layer).phases.push(PhaseTime {
+            phase,
+            start,
+            duration,
+        });
+    }
+
+    /// Opens the span of a request; answers its index for [`Self::operation`].
+    pub(super) fn open(&mut self, kind: OperationKind, method: &'static str, id: u64) -> usize {
+        let now = self.now();
+        self.operations.push(Operation {
+            kind,
+            method,
+            span_id: SpanId::random(),
+            start: now,
+            end: now,
+            request_id: id,
+            http_status: None,
+            jsonrpc_code: None,
+            answered: false,
+            error: None,
+        });
+        self.operations.len() - 1
+    }
+
+    /// The answer to a request was read to its end, or given up.
+    pub(super) fn close(&mut self, operation: usize, answered: bool) {
+        let now = self.now();
+        if let Some(operation) = self.operations.get_mut(operation) {
+            operation.end = now;
+            operation.answered = answered;
+        }
+    }
+
+    pub(super) fn saw_status(&mut self, operation: usize, status: u16) {
+        if let Some(operation) = self.operations.get_mut(operation) {
+            operation.http_status = Some(status);
+        }
+    }
+
+    pub(super) fn note(&mut self, note: impl Into<Text>) {
+        let note = note.into();
+        if self.notes.len() < limits::MAX_NOTES && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// The fault of a deadline: what we were waiting for did not come.
+    pub(super) fn deadline(&self, timeout: Duration) -> Fault {
+        let within = humantime::format_duration(timeout);
+        let (reason, what) = match self.waiting {
+            Waiting::Dns => (Reason::DnsTimeout, "no answer from name resolution"),
+            Waiting::Connect => (Reason::ConnectTimeout, "no answer to the TCP connect"),
+            Waiting::Tls => (Reason::TlsHandshake, "no answer to the TLS handshake"),
+            Waiting::Spawn => (Reason::SpawnFailed, "the process did not start"),
+            Waiting::Head => (Reason::HttpTimeout, "no HTTP answer"),
+            Waiting::Answer => (Reason::Timeout, "no complete answer"),
+        };
+        Fault::new(reason, format!("{what} within {within}"))
+    }
+
+    /// Sums up: the ladder's end, good or bad, becomes a result.
+    pub(super) fn finish(mut self, target: &Target, fault: Option<Fault>) -> ProbeResult {
+        let failure = fault.map(|fault| self.failed(target, fault));
+        let state = failure.as_ref().map_or(State::Up, Failure::state);
+        ProbeResult {
+            duration: self.now(),
+            started_at: self.started_at,
+            trace_id: self.trace_id,
+            root_span: self.root_span,
+            state,
+            failure,
+            era: self.era,
+            protocol_version: self.protocol_version,
+            server: self.server,
+            tools: self.tools,
+            session_id: None,
+            layers: self.layers,
+            operations: self.operations,
+            notes: self.notes,
+            session_end: SessionEnd::NotNeeded,
+        }
+    }
+
+    fn failed(&mut self, target: &Target, fault: Fault) -> Failure {
+        let spent = self.now().saturating_sub(self.begun);
+        let layer = self.layer;
+        let slot = self.slot(layer);
+        slot.outcome = Outcome::Failed;
+        slot.duration += spent;
+        let message = Text::redacted(
+            fault.message.as_str(),
+            target.secrets.iter().map(|secret| secret.expose()),
+        );
+        let now = self.now();
+        let mut status = fault.http_status;
+        if let Some(operation) = self.operations.last_mut()
+            && operation.kind.covers(layer)
+        {
+            operation.error = Some(fault.reason.as_str().into());
+            operation.jsonrpc_code = fault.jsonrpc_code;
+            if !operation.answered {
+                operation.end = now;
+            }
+            status = status.or(operation.http_status);
+        }
+        Failure {
+            layer,
+            reason: fault.reason,
+            message,
+            http_status: status,
+            jsonrpc_code: fault.jsonrpc_code,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Reader of `text/event-stream` (WHATWG HTML, "Server-sent events"), as far as MCP needs it: the data of each event.
+
+/// An event larger than the limit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct EventTooLarge;
+
+/// Takes bytes in any pieces and gives the data of whole events.
+pub(super) struct SseReader {
+    line: Vec<u8>,
+    data: Vec<u8>,
+    has_data: bool,
+    after_cr: bool,
+    first_line: bool,
+    limit: usize,
+}
+
+impl SseReader {
+    /// `limit`: bytes of one event.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            line: Vec::new(),
+            data: Vec::new(),
+            has_data: false,
+            after_cr: false,
+            first_line: true,
+            limit,
+        }
+    }
+
+    /// Reads `chunk` and hands the data of every event that it completes to `each`. Events with empty
+    /// data (keep-alives, priming events) are left out.
+    pub(super) fn push(
+        &mut self,
+        mut chunk: &[u8],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), EventTooLarge> {
+        while !chunk.is_empty() {
+            if std::mem::take(&mut self.after_cr) && chunk.first() == Some(&b'\n') {
+                chunk = chunk.get(1..).unwrap_or_default();
+                continue;
+            }
+            let Some(end) = chunk.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
+                self.line.extend_from_slice(chunk);
+                return self.check_size();
+            };
+            let (head, rest) = chunk.split_at(end);
+            self.line.extend_from_slice(head);
+            self.check_size()?;
+            self.after_cr = rest.first() == Some(&b'\r');
+            chunk = rest.get(1..).unwrap_or_default();
+            self.end_of_line(&mut each);
+        }
+        Ok(())
+    }
+
+    fn check_size(&self) -> Result<(), EventTooLarge> {
+        if self.line.len() + self.data.len() > self.limit {
+            return Err(EventTooLarge);
+        }
+        Ok(())
+    }
+
+    fn end_of_line(&mut self, each: &mut impl FnMut(&[u8])) {
+        let mut line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.first_line) && line.starts_with(b"\xef\xbb\xbf") {
+            line.drain(..3);
+        }
+        if line.is_empty() {
+            if self.has_data && !self.data.is_empty() {
+                each(&self.data);
+            }
+            self.data.clear();
+            self.has_data = false;
+        } else if let Some(value) = field(&line, b"data") {
+            if self.has_data {
+                self.data.push(b'\n');
+            }
+            self.data.extend_from_slice(value);
+            self.has_data = true;
+        }
+        // Comments and the other fields do not matter to one answer.
+        line.clear();
+        self.line = line;
+    }
+}
+
+/// The value of `line` if it is the field `name`; one space after the colon is not part of it.
+fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    match line.strip_prefix(name)? {
+        [] => Some(&[]),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(pieces: &[&[u8]], limit: usize) -> Result<Vec<String>, EventTooLarge> {
+        let mut reader = SseReader::new(limit);
+        let mut events = Vec::new();
+        for piece in pieces {
+            reader.push(piece, |data| {
+                events.push(String::from_utf8_lossy(data).into_owned());
+            })?;
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn reads_what_servers_send() {
+        let cases: &[(&str, &[&str])] = &[
+            ("data: {}\n\n", &["{}"]),
+            ("event: message\r\ndata: {}\r\n\r\n", &["{}"]),
+            ("data: {}\r\r", &["{}"]),
+            (": ping\n\ndata: x\n\n", &["x"]),
+            ("id: 1\ndata:\n\ndata: x\n\n", &["x"]),
+            ("data: a\ndata: b\n\n", &["a\nb"]),
+            ("data:  two spaces\n\n", &[" two spaces"]),
+            ("\u{feff}data: bom\n\n", &["bom"]),
+            ("data: unfinished\n", &[]),
+            ("database: no\n\n", &[]),
+        ];
+        for (stream, expected) in cases {
+            assert_eq!(&read(&[stream.as_bytes()], 100).unwrap(), expected, "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_stops_at_the_limit() {
+        assert_eq!(read(&[b"data: ", &[b'x'; 100]], 50), Err(EventTooLarge));
+        let lines = "data: 0123456789\n".repeat(10);
+        assert_eq!(read(&[lines.as_bytes()], 50), Err(EventTooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_never_change_the_result(
+            stream in "(data: ?[a-c]{0,3}|: c|id: 1|data|)(\r\n|\n|\r)(data: [a-c]{0,3}|)(\r\n|\n|\r)(\r\n|\n|\r)[a-c\r\n:]{0,20}",
+            cuts in proptest::collection::vec(0usize..60, 0..6),
+        ) {
+            let bytes = stream.as_bytes();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|c| c.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                pieces.push(&bytes[from..cut]);
+                from = cut;
+            }
+            prop_assert_eq!(read(&pieces, 1000), read(&[bytes], 1000));
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&[&bytes], 64);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! stdio: a process of our own, one JSON message per line.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+
+use super::channel::Call;
+use super::fault::{Fault, reason_of_io};
+use super::http::too_large;
+use super::limits;
+use super::process::ProcessGroup;
+use super::record::{Record, Waiting};
+use super::rpc::{self, Answer, Incoming};
+use crate::model::{CommandLine, Phase, Reason};
+
+/// How long a process that closed its stdout may take to tell its exit status.
+const EXIT_STATUS_GRACE: Duration = Duration::from_millis(300);
+
+/// A target's stdio server.
+pub(super) struct StdioChannel<'t> {
+    command: &'t CommandLine,
+    running: Option<Running>,
+}
+
+struct Running {
+    process: ProcessGroup,
+    stdin: Option<ChildStdin>,
+    stdout: LineReader,
+    stderr: Tail,
+    /// A message was read: from now on a line that is none is a deviation that clients may not survive.
+    spoken: bool,
+}
+
+impl<'t> StdioChannel<'t> {
+    pub(super) fn new(command: &'t CommandLine) -> Self {
+        Self {
+            command,
+            running: None,
+        }
+    }
+
+    pub(super) fn spawn(&mut self, record: &mut Record) -> Result<(), Fault> {
+        record.waiting = Waiting::Spawn;
+        let start = record.now();
+        let spawned = ProcessGroup::spawn(self.command);
+        record.phase(Phase::Spawn, start);
+        let mut process = spawned.map_err(|error| {
+            let reason = match reason_of_io(&error) {
+                Some(Reason::ProberResources) => Reason::ProberResources,
+                _ => Reason::SpawnFailed,
+            };
+            Fault::new(reason, format!("cannot start {}: {error}", self.command.program))
+        })?;
+        let (stdin, stdout, stderr) = process.streams();
+        self.running = Some(Running {
+            process,
+            stdin,
+            stdout: LineReader::new(stdout),
+            stderr: Tail::new(stderr),
+            spoken: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn is_running(&mut self) -> bool {
+        self.running
+            .as_mut()
+            .is_some_and(|running| running.process.is_running())
+    }
+
+    pub(super) async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
+        let result = match &mut self.running {
+            Some(running) => running.ask(record, call).await,
+            None => Err(Fault::new(Reason::ProcessExited, "the process is gone")),
+        };
+        if let Some(operation) = call.operation {
+            let answered = result.as_ref().err().is_none_or(|fault| {
+                !matches!(fault.reason, Reason::ProcessExited | Reason::StreamEnded)
+            });
+            record.close(operation, answered);
+        }
+        result
+    }
+
+    pub(super) async fn notify(&mut self, record: &mut Record, call: &Call) -> Result<(), Fault> {
+        match &mut self.running {
+            Some(running) => {
+                record.waiting = Waiting::Answer;
+                running.write(&call.body).await
+            }
+            None => Err(Fault::new(Reason::ProcessExited, "the process is gone")),
+        }
+    }
+
+    pub(super) async fn end(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            drop(running.stdin.take());
+            running.process.end(limits::STDIO_EXIT_GRACE).await;
+        }
+    }
+}
+
+impl Running {
+    async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
+        record.waiting = Waiting::Answer;
+        self.write(&call.body).await?;
+        let id = call.id.unwrap_or_default();
+        for _ in 0..limits::MAX_MESSAGES {
+            let Some(line) = self.next_line().await? else {
+                return Err(self.exited().await);
+            };
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            match rpc::decode(&line, id) {
+                Ok(Incoming::Answer(answer)) => {
+                    self.spoken = true;
+                    return Ok(answer);
+                }
+                Ok(Incoming::Other) => self.spoken = true,
+                // The late answer to a question that we gave up.
+                Ok(Incoming::Mismatch(_)) => self.spoken = true,
+                Err(fault) if fault.reason == Reason::InvalidJson && !self.spoken => {
+                    record.note("stdout carries lines that are no JSON; they belong on stderr");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(Fault::new(
+            Reason::BodyTooLarge,
+            format!("{} lines came without our answer among them", limits::MAX_MESSAGES),
+        ))
+    }
+
+    async fn write(&mut self, message: &[u8]) -> Result<(), Fault> {
+        let mut line = Vec::with_capacity(message.len() + 1);
+        line.extend_from_slice(message);
+        line.push(b'\n');
+        let Some(stdin) = &mut self.stdin else {
+            return Err(self.exited().await);
+        };
+        match stdin.write_all(&line).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.exited().await),
+        }
+    }
+
+    /// The next line of stdout, while stderr is kept from filling up and blocking the server.
+    async fn next_line(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        loop {
+            tokio::select! {
+                line = self.stdout.next() => return line,
+                () = self.stderr.read(), if self.stderr.is_open() => {}
+            }
+        }
+    }
+
+    /// stdout ended: what the process says of why.
+    async fn exited(&mut self) -> Fault {
+        let drained = async {
+            while self.stderr.is_open() {
+                self.stderr.read().await;
+            }
+        };
+        tokio::time::timeout(EXIT_STATUS_GRACE, drained).await.ok();
+        let how = match self.process.wait(EXIT_STATUS_GRACE).await {
+            Some(status) => describe(status),
+            None => "the process closed its stdout and runs on".to_owned(),
+        };
+        let last = self.stderr.text();
+        let message = match last.trim() {
+            "" => how,
+            last => format!("{how}; its stderr ends: {last}"),
+        };
+        Fault::new(Reason::ProcessExited, message)
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the process exited with status {code}"),
+        (None, Some(signal)) => format!("the process was ended by signal {signal}"),
+        (None, None) => "the process ended".to_owned(),
+    }
+}
+
+/// Lines of bounded length. Safe to be dropped while it waits: what was read is kept.
+struct LineReader {
+    stdout: Option<ChildStdout>,
+    buffer: Vec<u8>,
+    /// How much of the buffer is known to hold no line end.
+    searched: usize,
+}
+
+impl LineReader {
+    fn new(stdout: Option<ChildStdout>) -> Self {
+        Self {
+            stdout,
+            buffer: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        loop {
+            let fresh = self.buffer.get(self.searched..).unwrap_or_default();
+            if let Some(at) = fresh.iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(self.searched + at + 1);
+                let line = std::mem::replace(&mut self.buffer, rest);
+                self.searched = 0;
+                return Ok(Some(line));
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > limits::MAX_ANSWER {
+                return Err(too_large(limits::MAX_ANSWER));
+            }
+            let Some(stdout) = &mut self.stdout else {
+                return Ok(None);
+            };
+            match stdout.read_buf(&mut self.buffer).await {
+                Ok(1..) => {}
+                // A last line without an end is not a message yet.
+                Ok(0) | Err(_) => self.stdout = None,
+            }
+        }
+    }
+}
+
+/// The last bytes of stderr.
+struct Tail {
+    stderr: Option<ChildStderr>,
+    kept: Vec<u8>,
+}
+
+impl Tail {
+    fn new(stderr: Option<ChildStderr>) -> Self {
+        Self {
+            stderr,
+            kept: Vec::new(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.stderr.is_some()
+    }
+
+    async fn read(&mut self) {
+        let Some(stderr) = &mut self.stderr else {
+            return;
+        };
+        match stderr.read_buf(&mut self.kept).await {
+            Ok(1..) => {
+                let surplus = self.kept.len().saturating_sub(limits::MAX_STDERR);
+                self.kept.drain(..surplus);
+            }
+            Ok(0) | Err(_) => self.stderr = None,
+        }
+    }
+
+    /// The last lines, one after the other, short enough for a message.
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.kept);
+        let mut lines: Vec<_> = text
+            .lines()
+            .rev()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .take(3)
+            .collect();
+        lines.reverse();
+        lines.join(" | ")
+    }
+}

@@ -1,0 +1,610 @@
+//! Streamable HTTP: each message a POST, each answer JSON or an event stream.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming as Body;
+use url::{Host, Url};
+
+use super::channel::Call;
+use super::fault::Fault;
+use super::http::{Connection, too_large};
+use super::record::{Record, Waiting};
+use super::rpc::{self, Answer, Incoming};
+use super::sse::SseReader;
+use super::{connect, limits, resolve, tls};
+use crate::model::{HttpEndpoint, Phase, Reason, Redirects, SessionEnd, Target};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON_OR_STREAM: HeaderValue =
+    HeaderValue::from_static("application/json, text/event-stream");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("mcpprobe/", env!("CARGO_PKG_VERSION")));
+
+/// A target's Streamable HTTP endpoint, with at most one connection to it.
+pub(super) struct HttpChannel<'t> {
+    target: &'t Target,
+    endpoint: &'t HttpEndpoint,
+    /// Where requests go: the endpoint's URL, or where it redirected to.
+    url: Url,
+    /// The user's headers may be sent to `url`.
+    trusted: bool,
+    connection: Option<Connection>,
+    session: Option<HeaderValue>,
+    /// Sessions handed out to requests that were only negotiation.
+    stray_sessions: Vec<HeaderValue>,
+    version: Option<HeaderValue>,
+}
+
+/// The head of an answer, and the rest of it.
+type Head = Response<Body>;
+
+impl<'t> HttpChannel<'t> {
+    pub(super) fn new(target: &'t Target, endpoint: &'t HttpEndpoint) -> Self {
+        Self {
+            target,
+            endpoint,
+            url: endpoint.url.clone(),
+            trusted: true,
+            connection: None,
+            session: None,
+            stray_sessions: Vec::new(),
+            version: None,
+        }
+    }
+
+    /// A fresh connection: name, TCP, TLS, each timed.
+    pub(super) async fn connect(&mut self, record: &mut Record) -> Result<(), Fault> {
+        self.connection = None;
+        let host = self
+            .url
+            .host()
+            .ok_or_else(|| Fault::new(Reason::DnsNotFound, "the URL names no host"))?;
+        let port = self.url.port_or_known_default().unwrap_or(80);
+        let mut addresses = Vec::new();
+        if let Host::Domain(_) = host {
+            record.waiting = Waiting::Dns;
+            let start = record.now();
+            let found = resolve::resolve(&host, port).await;
+            record.phase(Phase::Dns, start);
+            addresses = found?;
+        } else {
+            addresses.extend(resolve::resolve(&host, port).await?);
+        }
+        record.waiting = Waiting::Connect;
+        let start = record.now();
+        let stream = connect::connect(&addresses).await;
+        record.phase(Phase::Connect, start);
+        let stream = stream?;
+        let connection = if self.url.scheme() == "https" {
+            record.waiting = Waiting::Tls;
+            let start = record.now();
+            let name = match host {
+                Host::Ipv6(ip) => ip.to_string(),
+                other => other.to_string(),
+            };
+            let stream = tls::handshake(stream, &name).await;
+            record.phase(Phase::Tls, start);
+            Connection::open(stream?).await?
+        } else {
+            Connection::open(stream).await?
+        };
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    pub(super) fn hang_up(&mut self) {
+        self.connection = None;
+    }
+
+    pub(super) fn agreed(&mut self, version: &str) {
+        self.version = HeaderValue::from_str(version).ok();
+    }
+
+    pub(super) fn session_id(&self) -> Option<&str> {
+        self.session.as_ref()?.to_str().ok()
+    }
+
+    /// A session id that came with a rejected negotiation is not ours to use, but ours to end.
+    pub(super) fn set_session_aside(&mut self) {
+        self.stray_sessions.extend(self.session.take());
+    }
+
+    pub(super) async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
+        let result = self.ask_once(record, call).await;
+        if let Some(operation) = call.operation {
+            record.close(operation, answer_was_complete(&result));
+        }
+        if result.is_err() {
+            // An answer that was not read to its end leaves a connection on which the next answer
+            // could not be told from the rest of this one.
+            self.hang_up();
+        }
+        result
+    }
+
+    async fn ask_once(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
+        let head = self.post(record, call).await?;
+        let status = head.status();
+        if !status.is_success() {
+            return self.read_error(record, call, head).await;
+        }
+        let kind = ContentKind::of(head.headers());
+        if let Some(encoding) = head.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            return Err(Fault::new(
+                Reason::DecodeFailed,
+                format!("the answer is compressed ({}), which was not asked for", shown(encoding)),
+            )
+            .with_status(status.as_u16()));
+        }
+        let waits_for = match kind {
+            ContentKind::Json => Self::read_json,
+            ContentKind::EventStream => return self.read_stream(record, call, head).await,
+            ContentKind::Other => return Err(bad_content_type(&head)),
+        };
+        waits_for(self, record, call, head).await
+    }
+
+    async fn read_json(
+        &mut self,
+        record: &mut Record,
+        call: &Call,
+        head: Head,
+    ) -> Result<Answer, Fault> {
+        record.head_accepted(call.step);
+        record.waiting = Waiting::Answer;
+        let start = record.now();
+        let body = self.read_all(head, limits::MAX_ANSWER).await;
+        record.phase(Phase::Body, start);
+        match rpc::decode(&body?, call.id.unwrap_or_default())? {
+            Incoming::Answer(answer) => Ok(answer),
+            Incoming::Mismatch(id) => Err(id_mismatch(&id, call)),
+            Incoming::Other => Err(rpc::invalid("the answer is a notification or a request")),
+        }
+    }
+
+    async fn read_stream(
+        &mut self,
+        record: &mut Record,
+        call: &Call,
+        head: Head,
+    ) -> Result<Answer, Fault> {
+        record.head_accepted(call.step);
+        record.waiting = Waiting::Answer;
+        let start = record.now();
+        let mut body = head.into_body();
+        let answer = self.find_answer(record, call, &mut body).await;
+        record.phase(Phase::Body, start);
+        let answer = answer?;
+        let connection = self.open_connection()?;
+        if !connection.ends_within(&mut body, limits::STREAM_END_GRACE).await {
+            self.hang_up();
+        }
+        Ok(answer)
+    }
+
+    /// Reads events until one is our answer.
+    async fn find_answer(
+        &mut self,
+        record: &mut Record,
+        call: &Call,
+        body: &mut Body,
+    ) -> Result<Answer, Fault> {
+        let connection = self.open_connection()?;
+        let id = call.id.unwrap_or_default();
+        let mut reader = SseReader::new(limits::MAX_ANSWER);
+        let (mut bytes, mut messages) = (0usize, 0usize);
+        let mut mismatch = None;
+        while let Some(piece) = connection.read(body).await? {
+            bytes += piece.len();
+            if bytes > limits::MAX_STREAM {
+                return Err(too_large(limits::MAX_STREAM));
+            }
+            let mut found = None;
+            reader
+                .push(&piece, |data| {
+                    messages += 1;
+                    if found.is_none() {
+                        match rpc::decode(data, id) {
+                            Ok(Incoming::Answer(answer)) => found = Some(Ok(answer)),
+                            Ok(Incoming::Mismatch(other)) => mismatch = Some(other),
+                            Ok(Incoming::Other) => {}
+                            Err(fault) => found = Some(Err(fault)),
+                        }
+                    }
+                })
+                .map_err(|_| too_large(limits::MAX_ANSWER))?;
+            if let Some(answer) = found {
+                if mismatch.is_some() {
+                    record.note("an answer to a request that we did not send came before ours");
+                }
+                return answer;
+            }
+            if messages > limits::MAX_MESSAGES {
+                return Err(Fault::new(
+                    Reason::BodyTooLarge,
+                    format!("{messages} messages came without our answer among them"),
+                ));
+            }
+        }
+        Err(match mismatch {
+            Some(id) => id_mismatch(&id, call),
+            None => Fault::new(
+                Reason::StreamEnded,
+                "the event stream ended without our answer",
+            ),
+        })
+    }
+
+    /// An error status: its body may hold the JSON-RPC error that says more.
+    async fn read_error(
+        &mut self,
+        record: &mut Record,
+        call: &Call,
+        head: Head,
+    ) -> Result<Answer, Fault> {
+        let status = head.status();
+        if let Some(fault) = refused(&head) {
+            return Err(fault);
+        }
+        if ContentKind::of(head.headers()) == ContentKind::Json {
+            let body = self.read_all(head, limits::MAX_ERROR_BODY).await;
+            if let Some(error) = body.ok().and_then(|body| rpc::decode_error(&body)) {
+                record.head_accepted(call.step);
+                return Ok(Err(error));
+            }
+        } else {
+            self.hang_up();
+        }
+        Err(bad_status(status))
+    }
+
+    pub(super) async fn notify(&mut self, record: &mut Record, call: &Call) -> Result<(), Fault> {
+        let head = self.post(record, call).await?;
+        let status = head.status();
+        if !status.is_success() {
+            return Err(refused(&head).unwrap_or_else(|| bad_status(status)));
+        }
+        let mut body = head.into_body();
+        let connection = self.open_connection()?;
+        // 202 has no body; what others send is of no interest.
+        if !connection.ends_within(&mut body, limits::STREAM_END_GRACE).await {
+            self.hang_up();
+        }
+        Ok(())
+    }
+
+    fn open_connection(&mut self) -> Result<&mut Connection, Fault> {
+        self.connection
+            .as_mut()
+            .ok_or_else(|| Fault::new(Reason::HttpClosed, "the connection is gone"))
+    }
+
+    async fn read_all(&mut self, head: Head, limit: usize) -> Result<Bytes, Fault> {
+        let mut body = head.into_body();
+        let connection = self.open_connection()?;
+        connection.read_all(&mut body, limit).await
+    }
+
+    /// Sends a message and follows redirects; answers the head.
+    async fn post(&mut self, record: &mut Record, call: &Call) -> Result<Head, Fault> {
+        for _ in 0..=limits::MAX_REDIRECTS {
+            let start = record.now();
+            record.waiting = Waiting::Head;
+            let head = self.send(record, call).await?;
+            record.phase(Phase::FirstByte, start);
+            if let Some(operation) = call.operation {
+                record.saw_status(operation, head.status().as_u16());
+            }
+            if let Some(id) = head.headers().get(&SESSION_ID)
+                && self.session.as_ref() != Some(id)
+            {
+                self.set_session_aside();
+                self.session = Some(id.clone());
+            }
+            if !is_redirect(head.status()) {
+                return Ok(head);
+            }
+            self.follow(&head)?;
+            self.connect(record).await?;
+        }
+        let limit = limits::MAX_REDIRECTS;
+        Err(Fault::new(
+            Reason::Redirect,
+            format!("more than {limit} redirects"),
+        ))
+    }
+
+    /// Sends a message on the open connection; on a new one if the server has closed it, as it may
+    /// do after each complete answer.
+    async fn send(&mut self, record: &mut Record, call: &Call) -> Result<Head, Fault> {
+        let reusable = match &mut self.connection {
+            Some(connection) => connection.is_ready().await,
+            None => false,
+        };
+        if !reusable {
+            self.connect(record).await?;
+            record.waiting = Waiting::Head;
+        }
+        let request = self.request(call);
+        let connection = self.open_connection()?;
+        let reused = connection.used;
+        match connection.send(request).await {
+            Err(fault)
+                if reused
+                    && matches!(fault.reason, Reason::HttpClosed | Reason::ConnectionReset) =>
+            {
+                // It was closed just as we wrote: that is no answer, and the request is safe to repeat.
+                self.connect(record).await?;
+                record.waiting = Waiting::Head;
+                let request = self.request(call);
+                self.open_connection()?.send(request).await
+            }
+            result => result,
+        }
+    }
+
+    fn request(&self, call: &Call) -> Request<Full<Bytes>> {
+        let mut headers = self.headers();
+        headers.insert(ACCEPT, JSON_OR_STREAM);
+        headers.insert(CONTENT_TYPE, JSON);
+        if call.modern {
+            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(rpc::MODERN_VERSION));
+            headers.insert(MCP_METHOD, HeaderValue::from_static(call.method));
+        } else if let Some(session) = &self.session {
+            headers.insert(SESSION_ID, session.clone());
+        }
+        if self.target.trace_context.in_headers() {
+            if let Ok(traceparent) = HeaderValue::from_str(&call.traceparent) {
+                headers.insert(TRACEPARENT, traceparent);
+            }
+            if let Ok(state) = HeaderValue::from_str(&self.target.tracestate)
+                && !state.is_empty()
+            {
+                headers.insert(TRACESTATE, state);
+            }
+        }
+        self.build(Method::POST, headers, Bytes::from(call.body.clone()))
+    }
+
+    /// What every request of ours carries; the user's headers win over `User-Agent`.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(16);
+        if let Ok(host) = HeaderValue::from_str(&authority(&self.url)) {
+            headers.insert(HOST, host);
+        }
+        headers.insert(USER_AGENT, AGENT);
+        if let Some(version) = &self.version {
+            headers.insert(PROTOCOL_VERSION, version.clone());
+        }
+        if self.trusted {
+            for (name, value) in &self.endpoint.headers {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        headers
+    }
+
+    fn build(&self, method: Method, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        let path = match self.url.query() {
+            Some(query) => format!("{}?{query}", self.url.path()).parse(),
+            None => self.url.path().parse(),
+        };
+        // A parsed URL's path and query are valid in a request line.
+        *request.uri_mut() = path.unwrap_or_default();
+        *request.headers_mut() = headers;
+        request
+    }
+
+    fn follow(&mut self, head: &Head) -> Result<(), Fault> {
+        let status = head.status();
+        let refuse = |why: String| {
+            Err(Fault::new(Reason::Redirect, why).with_status(status.as_u16()))
+        };
+        let Some(to) = head
+            .headers()
+            .get(LOCATION)
+            .and_then(|location| location.to_str().ok())
+            .and_then(|location| self.url.join(location).ok())
+        else {
+            return refuse(format!("HTTP {status} without a usable Location"));
+        };
+        let place = origin(&to);
+        if !matches!(
+            status,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        ) {
+            return refuse(format!(
+                "HTTP {status} to {place}{} would turn the POST into a GET",
+                to.path()
+            ));
+        }
+        let same = origin(&self.url) == place;
+        match self.target.redirects {
+            Redirects::Off => return refuse(format!("HTTP {status} to {place}, and redirects are off")),
+            Redirects::SameOrigin if !same => {
+                return refuse(format!("HTTP {status} to another origin, {place}"));
+            }
+            _ if self.url.scheme() == "https" && to.scheme() != "https" => {
+                return refuse(format!("HTTP {status} from https to {place}"));
+            }
+            _ if !matches!(to.scheme(), "http" | "https") => {
+                return refuse(format!("HTTP {status} to {place}"));
+            }
+            _ => {}
+        }
+        // Credentials do not follow to another origin, nor come back from there.
+        self.trusted &= same;
+        self.url = to;
+        self.hang_up();
+        Ok(())
+    }
+
+    /// Ends every session that the server handed out.
+    pub(super) async fn end(&mut self) -> SessionEnd {
+        let sessions: Vec<_> = self
+            .stray_sessions
+            .drain(..)
+            .chain(self.session.take())
+            .collect();
+        let mut worst = SessionEnd::NotNeeded;
+        for session in sessions {
+            let ended = tokio::time::timeout(limits::DELETE_TIMEOUT, self.delete(session)).await;
+            let end = match ended {
+                Ok(Ok(status)) if status.is_success() || status == StatusCode::NOT_FOUND => SessionEnd::Ended,
+                Ok(Ok(_)) => SessionEnd::Refused,
+                Ok(Err(_)) | Err(_) => SessionEnd::Failed,
+            };
+            if worst != SessionEnd::Failed {
+                worst = end;
+            }
+        }
+        worst
+    }
+
+    async fn delete(&mut self, session: HeaderValue) -> Result<StatusCode, Fault> {
+        let ready = match &mut self.connection {
+            Some(connection) => connection.is_ready().await,
+            None => false,
+        };
+        if !ready {
+            // Timed like a probe of its own, which nobody reads.
+            self.connect(&mut Record::start()).await?;
+        }
+        let mut headers = self.headers();
+        headers.insert(SESSION_ID, session);
+        let request = self.build(Method::DELETE, headers, Bytes::new());
+        let connection = self.open_connection()?;
+        let head = connection.send(request).await?;
+        let status = head.status();
+        let mut body = head.into_body();
+        if !connection.ends_within(&mut body, Duration::ZERO).await {
+            self.hang_up();
+        }
+        Ok(status)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ContentKind {
+    Json,
+    EventStream,
+    Other,
+}
+
+impl ContentKind {
+    fn of(headers: &HeaderMap) -> Self {
+        let value = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("application/json") {
+            Self::Json
+        } else if essence.eq_ignore_ascii_case("text/event-stream") {
+            Self::EventStream
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// A complete answer was read, good or bad; not so when it was cut, reset or never came.
+fn answer_was_complete(result: &Result<Answer, Fault>) -> bool {
+    result.as_ref().err().is_none_or(|fault| {
+        !matches!(
+            fault.reason,
+            Reason::StreamEnded
+                | Reason::ConnectionReset
+                | Reason::HttpClosed
+                | Reason::HttpTimeout
+                | Reason::Timeout
+        )
+    })
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn shown(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// The statuses with a meaning of their own, before any body: 401, 403, 429.
+fn refused(head: &Head) -> Option<Fault> {
+    let status = head.status();
+    let challenge = head.headers().get(WWW_AUTHENTICATE).map(shown);
+    let fault = match (status, challenge) {
+        (StatusCode::UNAUTHORIZED, Some(challenge)) => {
+            let scheme = challenge.split_whitespace().next().unwrap_or_default();
+            Fault::new(
+                Reason::AuthRequired,
+                format!("HTTP 401 Unauthorized: the server asks for a credential ({scheme})"),
+            )
+        }
+        (StatusCode::FORBIDDEN, Some(challenge)) if challenge.contains("insufficient_scope") => {
+            Fault::new(
+                Reason::AuthRequired,
+                "HTTP 403 Forbidden: the credential's scope is insufficient",
+            )
+        }
+        (StatusCode::FORBIDDEN, _) => Fault::new(Reason::Forbidden, "HTTP 403 Forbidden"),
+        (StatusCode::TOO_MANY_REQUESTS, _) => {
+            Fault::new(Reason::RateLimited, "HTTP 429 Too Many Requests")
+        }
+        (StatusCode::UNAUTHORIZED, None) => Fault::new(
+            Reason::HttpStatus,
+            "HTTP 401 Unauthorized, without a challenge (WWW-Authenticate)",
+        ),
+        _ => return None,
+    };
+    Some(fault.with_status(status.as_u16()))
+}
+
+fn bad_status(status: StatusCode) -> Fault {
+    let message = match status.canonical_reason() {
+        Some(reason) => format!("HTTP {} {reason}", status.as_u16()),
+        None => format!("HTTP {}", status.as_u16()),
+    };
+    Fault::new(Reason::HttpStatus, message).with_status(status.as_u16())
+}
+
+fn bad_content_type(head: &Head) -> Fault {
+    let status = head.status();
+    let message = match head.headers().get(CONTENT_TYPE) {
+        Some(found) => format!("HTTP {} with content type {}, which MCP cannot use", status.as_u16(), shown(found)),
+        None => format!("HTTP {} without a content type", status.as_u16()),
+    };
+    Fault::new(Reason::ContentType, message).with_status(status.as_u16())
+}
+
+fn id_mismatch(id: &str, call: &Call) -> Fault {
+    Fault::new(
+        Reason::IdMismatch,
+        format!("the answer is to request {id}, ours was {}", call.id.unwrap_or_default()),
+    )
+}

@@ -1,0 +1,72 @@
+// A small MCP server on the Go SDK, for tests that want a real one.
+//
+//	server -addr 127.0.0.1:8000 [-stateless]
+//	server -stdio
+//
+// Streamable HTTP is at /mcp. GET /__sessions answers {"sessions": N}, the sessions that the
+// SDK still holds, so that a test can see whether a prober ended its own.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8000", "where to listen")
+	stateless := flag.Bool("stateless", false, "serve without sessions")
+	stdio := flag.Bool("stdio", false, "serve on stdin and stdout")
+	flag.Parse()
+
+	server := newServer()
+	if *stdio {
+		if err := server.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+
+	http.Handle("/mcp", mcp.NewStreamableHTTPHandler(
+		func(*http.Request) *mcp.Server { return server },
+		&mcp.StreamableHTTPOptions{Stateless: *stateless},
+	))
+	http.HandleFunc("GET /__sessions", func(w http.ResponseWriter, _ *http.Request) {
+		count := 0
+		for range server.Sessions() {
+			count++
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"sessions": %d}`, count)
+	})
+	log.Fatal(http.ListenAndServe(*addr, nil))
+}
+
+func newServer() *mcp.Server {
+	server := mcp.NewServer(&mcp.Implementation{Name: "go-sdk-server", Version: "1.0.0"}, nil)
+
+	type addition struct {
+		A int `json:"a"`
+		B int `json:"b"`
+	}
+	type sum struct {
+		Sum int `json:"sum"`
+	}
+	mcp.AddTool(server, &mcp.Tool{Name: "add", Description: "Adds two numbers."},
+		func(_ context.Context, _ *mcp.CallToolRequest, args addition) (*mcp.CallToolResult, sum, error) {
+			return nil, sum{args.A + args.B}, nil
+		})
+
+	type saying struct {
+		Text string `json:"text"`
+	}
+	mcp.AddTool(server, &mcp.Tool{Name: "echo", Description: "Says the text back."},
+		func(_ context.Context, _ *mcp.CallToolRequest, args saying) (*mcp.CallToolResult, saying, error) {
+			return nil, args, nil
+		})
+	return server
+}
