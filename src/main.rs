@@ -1,1 +1,38 @@
-fn main(){}
+//! Parse, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mcpprobe::cli::Cli;
+use mcpprobe::command::{self, Exit};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own code for bad usage is 2, which means `down` here.
+            let code = if error.use_stderr() { Exit::CouldNotJudge } else { Exit::Ok };
+            error.print().ok();
+            return ExitCode::from(code as u8);
+        }
+    };
+    mcpprobe::install_tls_provider();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(command::run(cli.command));
+            // A name that is still being looked up would hold the exit up for seconds.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(format!("cannot start the runtime: {error}")),
+    };
+    match result {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(message) => {
+            let prefix = if message.starts_with("error") { "" } else { "error: " };
+            eprintln!("{prefix}{message}");
+            ExitCode::from(Exit::CouldNotJudge as u8)
+        }
+    }
+}

@@ -54,6 +54,11 @@ impl Fault {
             .map_or("", |(_, name)| name)
     }
 
+    /// All names, for a person who mistyped one.
+    pub(crate) fn names() -> String {
+        Self::NAMES.map(|(_, name)| name).join(", ")
+    }
+
     /// Whether this method is answered with a JSON-RPC error.
     pub(crate) fn refuses(self, method: &str) -> bool {
         match self {

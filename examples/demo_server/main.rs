@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Parser;
-use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -66,7 +66,7 @@ struct Options {
     /// Port of /mcp and /control on loopback; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Further port for /control, which `fail=transport` does not close
+    /// Further port for the same, which `fail=transport` does not close; 0 takes a free one
     #[arg(long)]
     control_port: Option<u16>,
     /// The service.name of its spans
@@ -201,23 +201,21 @@ impl Demo {
             (_, "/mcp") => self.answer_mcp(request).await,
             (&Method::GET, "/control") => Ok(self.state().await),
             (&Method::POST, "/control") => Ok(self.control(request.uri().query()).await),
-            _ => Ok(text(StatusCode::NOT_FOUND, "not found")),
+            _ => Ok(text_answer(StatusCode::NOT_FOUND, "not found")),
         }
     }
 
     async fn control(&self, query: Option<&str>) -> Answer {
         let name = query.and_then(|query| query.strip_prefix("fail="));
         let Some(fault) = name.and_then(Fault::from_name) else {
-            return text(
-                StatusCode::BAD_REQUEST,
-                "POST /control?fail=MODE; see the head of main.rs",
-            );
+            let usage = format!("POST /control?fail=MODE, MODE one of {}", Fault::names());
+            return text_answer(StatusCode::BAD_REQUEST, usage);
         };
         if fault == Fault::Exit {
             process::exit(1);
         }
         if fault == Fault::Transport && !self.has_control_port {
-            return text(
+            return text_answer(
                 StatusCode::CONFLICT,
                 "no way back from it without --control-port",
             );
@@ -235,13 +233,16 @@ impl Demo {
     async fn state(&self) -> Answer {
         let fault = self.fault.borrow().name();
         let sessions = self.sessions.sessions.read().await.len();
-        json(json!({ "fail": fault, "sessions": sessions }))
+        json_answer(&json!({ "fail": fault, "sessions": sessions }))
     }
 
     async fn answer_mcp(&self, request: Request<Incoming>) -> io::Result<Answer> {
         let fault = *self.fault.borrow();
         if fault == Fault::Http {
-            return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"));
+            return Ok(text_answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no healthy upstream",
+            ));
         }
         let (head, body) = request.into_parts();
         let body = Limited::new(body, MAX_BODY)
@@ -257,9 +258,11 @@ impl Demo {
 
         let answer = match fault {
             Fault::Hang => return Err(self.hang(span).await),
-            Fault::HttpSpan => text(StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
+            Fault::HttpSpan => {
+                text_answer(StatusCode::INTERNAL_SERVER_ERROR, "internal server error")
+            }
             _ => match call.filter(|call| fault.refuses(&call.method)) {
-                Some(call) => json(call.error("the demo was told to fail")),
+                Some(call) => json_answer(&call.error("the demo was told to fail")),
                 None => {
                     self.mcp
                         .handle(Request::from_parts(head, Full::new(body)))
@@ -304,15 +307,20 @@ async fn finish(mut span: Span, answer: Answer) -> io::Result<Answer> {
     Ok(Response::from_parts(head, Full::new(body).boxed()))
 }
 
-fn text(status: StatusCode, text: &'static str) -> Answer {
-    let mut answer = Response::new(Full::from(text).boxed());
+fn text_answer(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = answer("text/plain", text);
     *answer.status_mut() = status;
     answer
 }
 
-fn json(value: serde_json::Value) -> Answer {
-    let mut answer = Response::new(Full::from(value.to_string()).boxed());
-    let json = http::HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(CONTENT_TYPE, json);
+fn json_answer(value: &serde_json::Value) -> Answer {
+    answer("application/json", value.to_string())
+}
+
+fn answer(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()).boxed());
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }

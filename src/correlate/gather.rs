@@ -7,12 +7,9 @@ use futures_util::future::join_all;
 
 use super::jaeger::{BackendSpan, Jaeger, SEARCH_LIMIT, Unavailable};
 use crate::model::{
-    BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, ServiceName, SpanId,
-    SpanKind, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, Evidence, FailedProbe, OWN_SCOPE, PassedProbe, ServerSpan, ServiceName,
+    SpanId, SpanKind, StoredProbe, Text, TraceId, Window,
 };
-
-/// The instrumentation scope of our own spans: the service's name may be changed by the environment, this not.
-pub const OWN_SCOPE: &str = "mcpprobe";
 
 /// Failed probes whose traces are asked for: the first, and the latest.
 const MAX_FAILED: usize = 6;

@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The instrumentation scope of our own spans, by which a backend's answer tells them from
+/// others': the service's name may be changed by the environment, this not.
+pub const OWN_SCOPE: &str = "mcpprobe";
+
 /// A 128-bit trace id, written as 32 lower-case hex digits; never all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TraceId(pub [u8; 16]);

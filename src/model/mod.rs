@@ -10,6 +10,7 @@ mod profile;
 mod reason;
 mod result;
 mod state;
+mod status;
 mod target;
 mod text;
 mod verdict;
@@ -18,7 +19,7 @@ pub use evidence::{
     BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
     Window,
 };
-pub use id::{SpanId, TraceId};
+pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
@@ -26,6 +27,7 @@ pub use result::{
     Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo, SessionEnd,
 };
 pub use state::State;
+pub use status::TargetStatus;
 pub use target::{
     CommandLine, Endpoint, EraMode, HttpEndpoint, Redirects, Secret, ServiceName, Target,
     TraceContext, TracesSettings,

@@ -1,0 +1,149 @@
+//! The command line: clap's types, nothing else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Stands outside and asks every MCP server whether a session with it would work right now.
+#[derive(Debug, Parser)]
+#[command(name = "mcpprobe", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Probe once and exit: 0 up, 1 degraded, 2 down, 3 could not judge
+    Check(CheckArgs),
+    /// Probe every server of a file on its schedule, until stopped
+    Watch(WatchArgs),
+    /// Show what a `watch` knows about each server
+    Status(StatusArgs),
+    /// Ask the trace backend whose fault a failure was
+    Correlate(CorrelateArgs),
+    /// Work with configuration files
+    Config {
+        /// What to do with one.
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+}
+
+/// `mcpprobe check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration files, or URLs of MCP servers
+    #[arg(value_name = "FILE | URL", required_unless_present = "command")]
+    pub targets: Vec<String>,
+    /// A stdio server's command
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "targets")]
+    pub command: Vec<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// For each whole probe, such as 10s; wins over the file
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    /// How deep to probe: handshake or reachable; wins over the file
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// What makes the exit code bad
+    #[arg(long, value_enum, default_value_t = FailOn::Down)]
+    pub fail_on: FailOn,
+    /// Only servers with these names or tags
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    pub only: Vec<String>,
+    /// Further probes of a server that failed; the last one counts
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub retries: u32,
+    /// Go on probing until every server is up, at most this long
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "60s")]
+    pub wait_until_up: Option<Duration>,
+    /// Probes at once
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+}
+
+/// `mcpprobe watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Configuration file
+    pub file: PathBuf,
+    /// One round, then exit as `check` does
+    #[arg(long)]
+    pub once: bool,
+    /// How lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// `mcpprobe status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Configuration file
+    pub file: PathBuf,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe correlate`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("case").required(true).args(["server", "incident"]))]
+pub struct CorrelateArgs {
+    /// Configuration file
+    pub file: PathBuf,
+    /// Name of the server
+    #[arg(long, value_name = "NAME", requires = "at")]
+    pub server: Option<String>,
+    /// When it failed, such as 2026-11-20T10:03:00Z
+    #[arg(long, value_name = "TIME", requires = "server", value_parser = humantime::parse_rfc3339_weak)]
+    pub at: Option<std::time::SystemTime>,
+    /// An incident of this file's store
+    #[arg(long, value_name = "ID", conflicts_with = "server")]
+    pub incident: Option<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Say everything that is wrong with a file
+    Check {
+        /// Configuration file
+        file: PathBuf,
+    },
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// From which state on the exit code is bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// `down` and `auth_required`
+    Down,
+    /// `degraded` too
+    Degraded,
+}
+
+/// How `watch` writes its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Json,
+}

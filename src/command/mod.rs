@@ -1,0 +1,132 @@
+//! One file per subcommand: puts the stages together and acts.
+
+mod check;
+mod config_check;
+// mod correlate;
+mod started;
+// mod status;
+mod terminal;
+// mod watch;
+
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Command, ConfigAction, FailOn};
+use crate::config::{self, Config};
+use crate::model::State;
+
+pub use started::Started;
+
+/// The exit codes of `check` and `watch --once`, which are those of monitoring plugins; every other
+/// command ends with `Ok` or `CouldNotJudge`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// Every target up; done.
+    Ok = 0,
+    /// Some target degraded.
+    Degraded = 1,
+    /// mcpprobe could not judge: bad usage, bad configuration, target unknown.
+    CouldNotJudge = 3,
+    /// Some target down or wanting a credential. The worst of all, though not the largest number.
+    Down = 2,
+}
+
+impl Exit {
+    /// The exit code of one target.
+    fn of(state: State, fail_on: FailOn) -> Self {
+        match state {
+            State::Up => Self::Ok,
+            State::Degraded if fail_on == FailOn::Degraded => Self::Degraded,
+            State::Degraded => Self::Ok,
+            State::Down | State::AuthRequired => Self::Down,
+            State::Unknown => Self::CouldNotJudge,
+        }
+    }
+
+    /// The exit code of all: the worst wins, 2 over 3 over 1.
+    pub fn worst(states: impl Iterator<Item = State>, fail_on: FailOn) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::Ok => 0,
+            Self::Degraded => 1,
+            Self::CouldNotJudge => 2,
+            Self::Down => 3,
+        };
+        states
+            .map(|state| Self::of(state, fail_on))
+            .max_by_key(|exit| rank(*exit))
+            .unwrap_or(Self::Ok)
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// A sentence for the user when mcpprobe itself could not do it.
+pub async fn run(command: Command) -> Result<Exit, String> {
+    raise_file_limit();
+    match command {
+        Command::Check(args) => check::run(args).await,
+        Command::Watch(_) => Err(String::new()),
+        Command::Status(_) => Err(String::new()),
+        Command::Correlate(_) => Err(String::new()),
+        Command::Config {
+            action: ConfigAction::Check { file },
+        } => config_check::run(&file),
+    }
+}
+
+/// A file's configuration; its warnings go to stderr.
+fn load(path: &Path) -> Result<Config, String> {
+    match config::load(path) {
+        Ok(loaded) => {
+            eprint!("{}", loaded.doubts);
+            Ok(loaded.config)
+        }
+        Err(complaints) => Err(complaints.to_string().trim_end().to_owned()),
+    }
+}
+
+/// A token that Ctrl-C or SIGTERM cancels.
+fn cancelled_by_signals() -> Result<CancellationToken, String> {
+    let token = CancellationToken::new();
+    let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(token)
+}
+
+/// A probe needs a socket or three pipes: the soft limit of 1,024 files would be the first thing to give.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Not being allowed to is no reason to stop: a probe that meets the limit says so.
+    setrlimit(Resource::Nofile, limit).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_state_decides_the_exit_code() {
+        let worst = |states: &[State], fail_on| Exit::worst(states.iter().copied(), fail_on) as u8;
+        assert_eq!(worst(&[], FailOn::Down), 0);
+        assert_eq!(worst(&[State::Up, State::Degraded], FailOn::Down), 0);
+        assert_eq!(worst(&[State::Up, State::Degraded], FailOn::Degraded), 1);
+        assert_eq!(worst(&[State::Unknown, State::Degraded], FailOn::Degraded), 3);
+        assert_eq!(worst(&[State::Unknown, State::Down], FailOn::Down), 2);
+        assert_eq!(worst(&[State::AuthRequired], FailOn::Down), 2);
+    }
+}

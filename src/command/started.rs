@@ -1,0 +1,134 @@
+//! Servers that mcpprobe starts itself (`start`), for the length of the run.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::Instant;
+
+use crate::model::{Layer, ProbeResult, Target, Text};
+use crate::probe::ProcessGroup;
+
+/// How long a server may take from its start to accepting connections: it may be built or fetched first.
+const START_WAIT: Duration = Duration::from_secs(120);
+
+/// Between two looks at a server that does not accept connections yet.
+const START_POLL: Duration = Duration::from_millis(200);
+
+/// What a server gets to end by itself after SIGTERM is the probe's limit; before it, nothing: an HTTP server waits for nobody.
+const END_PATIENCE: Duration = Duration::ZERO;
+
+/// Bytes of output kept to say why a server has ended.
+const MAX_OUTPUT: usize = 4 * 1024;
+
+/// The servers that run because of us.
+#[derive(Default)]
+pub struct Started {
+    servers: HashMap<String, Server>,
+}
+
+struct Server {
+    process: Mutex<ProcessGroup>,
+    output: Arc<Mutex<Vec<u8>>>,
+    since: Instant,
+    /// It was seen accepting connections: from then on a refusal is an outage.
+    accepted: Mutex<bool>,
+}
+
+impl Started {
+    /// Starts every server that says so.
+    ///
+    /// # Errors
+    /// A sentence when a command cannot be started.
+    pub fn start<'t>(targets: impl Iterator<Item = &'t Target>) -> Result<Self, String> {
+        let mut servers = HashMap::new();
+        for target in targets {
+            let Some(command) = &target.start else {
+                continue;
+            };
+            let mut process = ProcessGroup::spawn(command)
+                .map_err(|error| format!("cannot start {} ({}): {error}", target.name, command.shown))?;
+            let output = Arc::new(Mutex::new(Vec::new()));
+            let (_, stdout, stderr) = process.streams();
+            tokio::spawn(keep_last(stdout, Arc::clone(&output)));
+            tokio::spawn(keep_last(stderr, Arc::clone(&output)));
+            let server = Server {
+                process: Mutex::new(process),
+                output,
+                since: Instant::now(),
+                accepted: Mutex::new(false),
+            };
+            servers.insert(target.name.clone(), server);
+        }
+        Ok(Self { servers })
+    }
+
+    /// Probes `target` with `probe`. A server that has only just been started is probed again until
+    /// it accepts connections, has ended, or has had its time.
+    pub async fn probe_when_up<F, P>(&self, target: &Target, mut probe: F) -> Option<ProbeResult>
+    where
+        F: FnMut() -> P,
+        P: Future<Output = Option<ProbeResult>>,
+    {
+        loop {
+            let result = probe().await?;
+            let Some(server) = self.servers.get(&target.name) else {
+                return Some(result);
+            };
+            let refused = result
+                .failure
+                .as_ref()
+                .is_some_and(|failure| failure.layer == Layer::Transport);
+            let mut accepted = lock(&server.accepted);
+            *accepted |= !refused;
+            let may_come = !*accepted && server.since.elapsed() < START_WAIT;
+            drop(accepted);
+            if !(refused && may_come && lock(&server.process).is_running()) {
+                return Some(result);
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+
+    /// Why a server that should run does not: its last words.
+    pub fn last_words(&self, name: &str) -> Option<Text> {
+        let server = self.servers.get(name)?;
+        if lock(&server.process).is_running() {
+            return None;
+        }
+        let output = lock(&server.output);
+        let text = String::from_utf8_lossy(&output);
+        let mut lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty()).rev().take(3).collect();
+        lines.reverse();
+        Some(Text::new(format!("the started server has ended; its output ends: {}", lines.join(" | "))))
+    }
+
+    /// Ends all of them.
+    pub async fn end(self) {
+        let servers = self.servers.into_values().map(|server| async move {
+            let mut process = server.process.into_inner().unwrap_or_else(PoisonError::into_inner);
+            process.end(END_PATIENCE).await;
+        });
+        futures_util::future::join_all(servers).await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads a stream to its end, so that the server never blocks on it, and keeps the last of it.
+async fn keep_last(stream: Option<impl AsyncRead + Unpin>, output: Arc<Mutex<Vec<u8>>>) {
+    let Some(mut stream) = stream else {
+        return;
+    };
+    let mut piece = [0; 1024];
+    while let Ok(read @ 1..) = stream.read(&mut piece).await {
+        let mut output = lock(&output);
+        output.extend_from_slice(piece.get(..read).unwrap_or_default());
+        let surplus = output.len().saturating_sub(MAX_OUTPUT);
+        output.drain(..surplus);
+    }
+}

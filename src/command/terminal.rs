@@ -1,0 +1,54 @@
+//! What may be written to the terminal that we run on.
+
+use std::io::{IsTerminal, Write};
+
+use crate::report::table::Look;
+
+/// How tables on stdout may look: colours only on a terminal, and not against `NO_COLOR`.
+pub(super) fn look() -> Look {
+    let terminal = std::io::stdout().is_terminal();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Look {
+        colour: terminal && !no_color,
+        width: terminal.then(width).flatten(),
+    }
+}
+
+fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// Writes to stdout. A reader that has gone away (`| head`) is no error.
+pub(super) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+}
+
+/// A line on stderr that replaces itself, if stderr is a terminal.
+pub(super) struct Progress {
+    on: bool,
+    shown: bool,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            on: std::io::stderr().is_terminal(),
+            shown: false,
+        }
+    }
+
+    pub(super) fn show(&mut self, text: &str) {
+        if self.on {
+            eprint!("\r\x1b[K{text}");
+            self.shown = true;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

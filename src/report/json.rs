@@ -1,0 +1,154 @@
+//! The JSON contracts: `check`, `status`, `correlate`. Keys and words are fixed; see the README.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{CheckReport, millis, rfc3339};
+use crate::model::{
+    Case, Evidence, Judgement, Layer, LayerResult, Outcome, PhaseTime, ProbeResult, State, Target,
+    TargetStatus,
+};
+
+/// Version of every JSON document; raised when a key changes its meaning.
+const SCHEMA: u32 = 1;
+
+/// The document of `check --format json`.
+pub fn check(report: &CheckReport<'_>) -> Value {
+    let summary: serde_json::Map<_, _> = State::ALL
+        .into_iter()
+        .map(|state| (state.as_str().to_owned(), json!(report.count(state))))
+        .collect();
+    json!({
+        "schema": SCHEMA,
+        "started_at": rfc3339(report.started_at),
+        "duration_ms": millis(report.duration),
+        "summary": summary,
+        "targets": report.targets.iter().map(|(target, result)| check_target(target, *result)).collect::<Vec<_>>(),
+    })
+}
+
+fn check_target(target: &Target, result: Option<&ProbeResult>) -> Value {
+    let failure = result.and_then(|result| result.failure.as_ref());
+    json!({
+        "name": target.name,
+        "endpoint": target.endpoint.shown(),
+        "transport": target.endpoint.transport(),
+        "state": result.map_or(State::Unknown, |result| result.state),
+        "failed_layer": failure.map(|f| f.layer),
+        "reason": failure.map(|f| f.reason),
+        "message": failure.map(|f| &f.message),
+        "http_status": failure.and_then(|f| f.http_status),
+        "jsonrpc_code": failure.and_then(|f| f.jsonrpc_code),
+        "era": result.and_then(|r| r.era),
+        "protocol_version": result.and_then(|r| r.protocol_version.as_ref()),
+        "server": result.and_then(|r| r.server.as_ref()),
+        "tools": result.and_then(|r| r.tools),
+        "started_at": result.map(|r| rfc3339(r.started_at)),
+        "duration_ms": result.map(|r| millis(r.duration)),
+        "trace_id": result.map(|r| r.trace_id.to_string()),
+        "layers": result.map(|r| layers(&r.layers)).unwrap_or_default(),
+    })
+}
+
+fn layers(layers: &[LayerResult; 4]) -> Vec<Value> {
+    Layer::ALL
+        .into_iter()
+        .zip(layers)
+        .map(|(layer, result)| match result.outcome {
+            Outcome::NotReached | Outcome::Skipped => {
+                json!({ "layer": layer, "outcome": result.outcome })
+            }
+            Outcome::Ok | Outcome::Failed => json!({
+                "layer": layer,
+                "outcome": result.outcome,
+                "duration_ms": millis(result.duration),
+                "phases": result.phases.iter().map(phase).collect::<Vec<_>>(),
+            }),
+        })
+        .collect()
+}
+
+fn phase(time: &PhaseTime) -> Value {
+    json!({ "phase": time.phase, "duration_ms": millis(time.duration) })
+}
+
+/// The document of `status --format json`.
+pub fn status(targets: &[TargetStatus]) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "targets": targets.iter().map(status_target).collect::<Vec<_>>(),
+    })
+}
+
+fn status_target(target: &TargetStatus) -> Value {
+    json!({
+        "name": target.name,
+        "state": target.state,
+        "since": target.since.map(rfc3339),
+        "failed_layer": target.failed_layer,
+        "reason": target.reason,
+        "message": target.message,
+        "last_probe_at": target.last_probe_at.map(rfc3339),
+        "trace_id": target.trace_id.map(|id| id.to_string()),
+        "incident": target.incident,
+        "suspect": target.suspect,
+        "verdict": target.verdict,
+        "verdict_reason": target.verdict_reason,
+        "provisional": target.provisional,
+    })
+}
+
+/// The document of `correlate --format json`.
+pub fn correlate(
+    case: &Case,
+    evidence: &Evidence,
+    judgement: &Judgement,
+    provisional: bool,
+    backend: &str,
+    queries: &[String],
+) -> Value {
+    #[derive(Serialize)]
+    struct Span<'a> {
+        trace_id: String,
+        span_id: String,
+        service: &'a str,
+        name: &'a str,
+        status: &'static str,
+        error_type: Option<&'a str>,
+        message: Option<&'a str>,
+        start: String,
+    }
+    let spans: Vec<_> = judgement
+        .telling
+        .iter()
+        .map(|span| Span {
+            trace_id: span.trace_id.to_string(),
+            span_id: span.span_id.to_string(),
+            service: span.service.as_str(),
+            name: span.name.as_str(),
+            status: if span.is_error { "error" } else { "ok" },
+            error_type: span.error_type.as_ref().map(|t| t.as_str()),
+            message: span.message.as_ref().map(|t| t.as_str()),
+            start: rfc3339(span.start),
+        })
+        .collect();
+    json!({
+        "schema": SCHEMA,
+        "server": case.target,
+        "incident": case.incident,
+        "at": rfc3339(case.at),
+        "verdict": judgement.verdict,
+        "provisional": provisional,
+        "reason": judgement.reason,
+        "window": { "from": rfc3339(evidence.baseline.from), "to": rfc3339(evidence.gap.to) },
+        "backend": backend,
+        "counts": {
+            "service_spans": judgement.service_spans,
+            "error_spans": judgement.error_spans,
+            "probe_trace_spans": judgement.probe_trace_spans,
+        },
+        "controls": judgement.controls,
+        "queries": queries,
+        "spans": spans,
+    })
+}

@@ -1,0 +1,85 @@
+//! One line per event of `watch`: text for people, JSON for machines.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::{rfc3339, table};
+use crate::model::{Judgement, ProbeResult, State, Target};
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A target's state has changed.
+pub fn change(format: LineFormat, target: &Target, before: State, result: &ProbeResult) -> String {
+    let failure = result.failure.as_ref();
+    let at = rfc3339(result.started_at);
+    if format == LineFormat::Json {
+        return json!({
+            "time": at,
+            "event": "state_changed",
+            "name": target.name,
+            "before": before,
+            "state": result.state,
+            "failed_layer": failure.map(|f| f.layer),
+            "reason": failure.map(|f| f.reason),
+            "message": failure.map(|f| &f.message),
+            "trace_id": result.trace_id.to_string(),
+        })
+        .to_string();
+    }
+    let detail = match failure {
+        Some(failure) => format!("{}: {}: {}", failure.layer.as_str(), failure.reason, failure.message),
+        None => {
+            let tools = result.tools.map(|tools| format!(", {tools} tools")).unwrap_or_default();
+            format!("{}{tools}", table::short(result.duration))
+        }
+    };
+    let state = result.state.as_str();
+    format!("{at}  {:<16}  {state:<13}  {detail}  trace {}", target.name, result.trace_id)
+}
+
+/// A verdict on a target's incident.
+pub fn verdict(
+    format: LineFormat,
+    target: &str,
+    incident: &str,
+    judgement: &Judgement,
+    provisional: bool,
+    at: SystemTime,
+) -> String {
+    let at = rfc3339(at);
+    if format == LineFormat::Json {
+        return json!({
+            "time": at,
+            "event": "verdict",
+            "name": target,
+            "incident": incident,
+            "verdict": judgement.verdict,
+            "provisional": provisional,
+            "reason": judgement.reason,
+        })
+        .to_string();
+    }
+    let mark = if provisional { " (provisional)" } else { "" };
+    format!("{at}  {target:<16}  verdict        {}{mark}: {}", judgement.verdict, judgement.reason)
+}
+
+/// Something about mcpprobe itself.
+pub fn message(format: LineFormat, at: SystemTime, level: &str, text: &str) -> String {
+    let at = rfc3339(at);
+    match format {
+        LineFormat::Json => {
+            let line: Value = json!({ "time": at, "event": level, "message": text });
+            line.to_string()
+        }
+        LineFormat::Text => format!("{at}  {level}: {text}"),
+    }
+}

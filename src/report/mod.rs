@@ -1,0 +1,39 @@
+//! What is printed, one file per format. Pure: from results to text.
+
+pub mod json;
+pub mod line;
+pub mod table;
+
+use std::time::{Duration, SystemTime};
+
+use crate::model::{ProbeResult, State, Target};
+
+/// What `check` found, in the order of the configuration.
+pub struct CheckReport<'r> {
+    /// When the first probe started.
+    pub started_at: SystemTime,
+    /// Until the last one was decided.
+    pub duration: Duration,
+    /// Each target with its result; `None` when mcpprobe was stopped before.
+    pub targets: Vec<(&'r Target, Option<&'r ProbeResult>)>,
+}
+
+impl CheckReport<'_> {
+    /// How many targets are in `state`.
+    pub fn count(&self, state: State) -> usize {
+        self.targets
+            .iter()
+            .filter(|(_, result)| result.map_or(State::Unknown, |result| result.state) == state)
+            .count()
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+fn millis(duration: Duration) -> f64 {
+    // To a microsecond: what is below is noise.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,194 @@
+//! Tables for people.
+
+use std::time::{Duration, SystemTime};
+
+use tabled::builder::Builder;
+use tabled::settings::object::{Columns, Rows};
+use tabled::settings::{Color, Modify, Padding, Style, Width};
+
+use super::CheckReport;
+use crate::model::{Evidence, Failure, Judgement, ProbeResult, State, Target, TargetStatus};
+
+/// Columns of the last, longest cell that are shown when the output is no terminal.
+const WIDE: usize = 200;
+
+/// How a table may look.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Colours and nothing else may be written as escape codes.
+    pub colour: bool,
+    /// Columns of the terminal, if it is one.
+    pub width: Option<usize>,
+}
+
+/// The table of `check`.
+pub fn check(report: &CheckReport<'_>, look: Look) -> String {
+    let mut rows = vec![["NAME", "STATE", "LAYER", "TIME", "SERVER", "TOOLS", "WHY"].map(str::to_owned)];
+    for (target, result) in &report.targets {
+        rows.push(check_row(target, *result));
+    }
+    let states: Vec<_> = report
+        .targets
+        .iter()
+        .map(|(_, result)| result.map_or(State::Unknown, |result| result.state))
+        .collect();
+    format!("{}\n\n{}\n", draw(rows, &states, look), summary(report))
+}
+
+fn check_row(target: &Target, result: Option<&ProbeResult>) -> [String; 7] {
+    let Some(result) = result else {
+        let why = "mcpprobe was stopped first".to_owned();
+        return [target.name.clone(), "unknown".to_owned(), dash(), dash(), dash(), dash(), why];
+    };
+    let server = match (&result.server, &result.protocol_version) {
+        (Some(server), Some(version)) => format!("{} {} ({version})", server.name, server.version),
+        (None, Some(version)) => format!("({version})"),
+        _ => dash(),
+    };
+    [
+        target.name.clone(),
+        result.state.as_str().to_owned(),
+        result.failure.as_ref().map_or_else(dash, |f| f.layer.as_str().to_owned()),
+        short(result.duration),
+        server,
+        result.tools.map_or_else(dash, |tools| tools.to_string()),
+        why(result),
+    ]
+}
+
+fn why(result: &ProbeResult) -> String {
+    match &result.failure {
+        Some(failure) => sentence(failure),
+        None => result.notes.first().map(|note| format!("note: {note}")).unwrap_or_default(),
+    }
+}
+
+fn sentence(failure: &Failure) -> String {
+    format!("{}: {}", failure.reason, failure.message)
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn summary(report: &CheckReport<'_>) -> String {
+    let counts: Vec<_> = State::ALL
+        .into_iter()
+        .filter_map(|state| match report.count(state) {
+            0 => None,
+            count => Some(format!("{count} {}", state.as_str())),
+        })
+        .collect();
+    format!("{} in {}", counts.join(", "), short(report.duration))
+}
+
+/// The table of `status`.
+pub fn status(targets: &[TargetStatus], now: SystemTime, look: Look) -> String {
+    let mut rows = vec![["NAME", "STATE", "SINCE", "LAYER", "LAST PROBE", "WHY", "VERDICT"].map(str::to_owned)];
+    for target in targets {
+        let ago = |at: Option<SystemTime>| {
+            at.map_or_else(dash, |at| {
+                let age = now.duration_since(at).unwrap_or_default();
+                format!("{} ago", humantime::format_duration(Duration::from_secs(age.as_secs())))
+            })
+        };
+        let why = match (&target.reason, &target.message) {
+            (Some(reason), Some(message)) => format!("{reason}: {message}"),
+            _ => String::new(),
+        };
+        let mark = if target.provisional == Some(true) { " (provisional)" } else { "" };
+        let verdict = match (&target.verdict, &target.verdict_reason) {
+            (Some(verdict), Some(reason)) => format!("{verdict}{mark}: {reason}"),
+            (None, Some(reason)) if target.state.failed() => format!("none: {reason}"),
+            _ => String::new(),
+        };
+        rows.push([
+            target.name.clone(),
+            target.state.as_str().to_owned(),
+            ago(target.since),
+            target.failed_layer.map_or_else(dash, |layer| layer.as_str().to_owned()),
+            ago(target.last_probe_at),
+            why,
+            verdict,
+        ]);
+    }
+    let states: Vec<_> = targets.iter().map(|target| target.state).collect();
+    format!("{}\n", draw(rows, &states, look))
+}
+
+/// A verdict and what it rests on.
+pub fn verdict(evidence: &Evidence, judgement: &Judgement, provisional: bool) -> String {
+    let mark = if provisional { " (provisional)" } else { "" };
+    let mut text = format!("{}{mark}: {}\n", judgement.verdict, judgement.reason);
+    let (from, to) = (super::rfc3339(evidence.baseline.from), super::rfc3339(evidence.gap.to));
+    text.push_str(&format!("\nasked about {from} to {to}: "));
+    text.push_str(&format!(
+        "{} spans of the server, {} of them errors, {} in our failed probes' traces\n\n",
+        judgement.service_spans, judgement.error_spans, judgement.probe_trace_spans
+    ));
+    for control in &judgement.controls {
+        let held = if control.held { "yes" } else { "no " };
+        text.push_str(&format!("  {held}  {:<22}  {}\n", control.control, control.detail));
+    }
+    for span in &judgement.telling {
+        let status = if span.is_error { "error" } else { "ok" };
+        let message = span.message.as_ref().map(|m| format!(", {m}")).unwrap_or_default();
+        text.push_str(&format!(
+            "\n  {} {} {} {status}{message} (trace {})",
+            super::rfc3339(span.start),
+            span.service,
+            span.name,
+            span.trace_id
+        ));
+    }
+    if !judgement.telling.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// `states` belong to the rows after the header.
+fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) -> String {
+    let others: usize = (0..N - 1)
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default() + 2
+        })
+        .sum();
+    let room = look.width.map_or(WIDE, |width| width.saturating_sub(others).max(30));
+    let mut table = Builder::from_iter(rows).build();
+    table
+        .with(Style::empty())
+        .with(Padding::new(0, 2, 0, 0))
+        .with(Modify::new(Columns::last()).with(Width::wrap(room).keep_words(true)));
+    if look.colour {
+        table.with(Modify::new(Rows::first()).with(Color::BOLD));
+        for (index, state) in states.iter().enumerate() {
+            table.with(Modify::new((index + 1, 1)).with(colour(*state)));
+        }
+    }
+    let text = table.to_string();
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+fn colour(state: State) -> Color {
+    match state {
+        State::Up => Color::FG_GREEN,
+        State::Degraded | State::AuthRequired => Color::FG_YELLOW,
+        State::Down => Color::FG_RED,
+        State::Unknown => Color::FG_MAGENTA,
+    }
+}
+
+/// `1.3 ms`, `812 ms`, `2.4 s`.
+pub(super) fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.01 {
+        format!("{:.1} ms", seconds * 1e3)
+    } else if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.1} s")
+    }
+}

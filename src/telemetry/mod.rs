@@ -1,0 +1,229 @@
+//! Each probe as an OpenTelemetry trace, exported by OTLP.
+//!
+//! Nothing here can delay or fail a probe: a result is put on a bounded queue or dropped and counted, and
+//! one task turns results into spans and exports them.
+
+mod names;
+mod settings;
+mod spans;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::model::{ProbeResult, Target, TraceId};
+
+pub use settings::ExportSettings;
+
+/// Spans of one probe, roughly: the queue holds results and is bounded in spans.
+const SPANS_PER_PROBE: usize = 8;
+
+/// For one request; the specification's default for OTLP.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For a flush before exit or before the backend is asked. A collector that takes longer is down.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The way out for probes' spans. Cheap to clone.
+#[derive(Clone)]
+pub struct Telemetry {
+    queue: Option<mpsc::Sender<Job>>,
+    counts: Arc<Counts>,
+}
+
+enum Job {
+    Probe(Arc<Target>, Arc<ProbeResult>),
+    Flush(oneshot::Sender<()>),
+}
+
+#[derive(Default)]
+struct Counts {
+    dropped_probes: AtomicU64,
+    dropped_spans: AtomicU64,
+    warned: AtomicBool,
+}
+
+/// Where warnings go.
+pub type Warn = Arc<dyn Fn(&str) + Send + Sync>;
+
+impl Telemetry {
+    /// Starts the export, or nothing when no endpoint is set. Has to be called in a tokio runtime.
+    pub fn start(settings: &ExportSettings, warn: Warn) -> Self {
+        for warning in &settings.warnings {
+            warn(warning);
+        }
+        let counts = Arc::new(Counts::default());
+        let queue = settings.endpoint.as_ref().and_then(|endpoint| {
+            let exporter = exporter(endpoint, settings)
+                .inspect_err(|error| warn(&format!("spans are not exported: {error}")))
+                .ok()?;
+            let capacity = settings.queue.div_ceil(SPANS_PER_PROBE);
+            let (sender, receiver) = mpsc::channel(capacity);
+            let worker = Worker {
+                exporter,
+                settings: settings.clone(),
+                counts: Arc::clone(&counts),
+                warn,
+                batch: Vec::with_capacity(settings.batch),
+            };
+            tokio::spawn(worker.run(receiver));
+            Some(sender)
+        });
+        Self { queue, counts }
+    }
+
+    /// Hands over a result; never waits.
+    pub fn emit(&self, target: &Arc<Target>, result: &Arc<ProbeResult>) {
+        if let Some(queue) = &self.queue {
+            let job = Job::Probe(Arc::clone(target), Arc::clone(result));
+            if queue.try_send(job).is_err() {
+                self.counts.dropped_probes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Waits until everything handed over so far has been exported or given up, at most a few seconds.
+    pub async fn flush(&self) {
+        let Some(queue) = &self.queue else {
+            return;
+        };
+        let (done, wait) = oneshot::channel();
+        let flushed = async {
+            if queue.send(Job::Flush(done)).await.is_ok() {
+                wait.await.ok();
+            }
+        };
+        tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.ok();
+    }
+
+    /// Probes whose spans did not fit into the queue, and spans that the receiver did not take.
+    pub fn dropped(&self) -> (u64, u64) {
+        (
+            self.counts.dropped_probes.load(Ordering::Relaxed),
+            self.counts.dropped_spans.load(Ordering::Relaxed),
+        )
+    }
+}
+
+fn exporter(
+    endpoint: &str,
+    settings: &ExportSettings,
+) -> Result<SpanExporter, Box<dyn std::error::Error>> {
+    let client = reqwest::Client::builder().timeout(EXPORT_TIMEOUT).build()?;
+    let mut exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(client)
+        .with_endpoint(endpoint)
+        .build()?;
+    let mut resource = Resource::builder();
+    if !settings.service_named {
+        resource = resource.with_service_name("mcpprobe");
+    }
+    exporter.set_resource(&resource.build());
+    Ok(exporter)
+}
+
+struct Worker {
+    exporter: SpanExporter,
+    settings: ExportSettings,
+    counts: Arc<Counts>,
+    warn: Warn,
+    batch: Vec<SpanData>,
+}
+
+impl Worker {
+    /// Until every sender is gone.
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut due = Instant::now();
+        loop {
+            let job = if self.batch.is_empty() {
+                jobs.recv().await
+            } else {
+                match tokio::time::timeout_at(due, jobs.recv()).await {
+                    Ok(job) => job,
+                    Err(_) => {
+                        self.export().await;
+                        continue;
+                    }
+                }
+            };
+            match job {
+                Some(Job::Probe(target, result)) => {
+                    if self.batch.is_empty() {
+                        due = Instant::now() + self.settings.delay;
+                    }
+                    self.add(&target, &result);
+                    if self.batch.len() >= self.settings.batch {
+                        self.export().await;
+                    }
+                }
+                Some(Job::Flush(done)) => {
+                    self.export().await;
+                    done.send(()).ok();
+                }
+                None => {
+                    self.export().await;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, target: &Target, result: &ProbeResult) {
+        if is_sampled(result.trace_id, self.settings.sampled) {
+            self.batch.extend(spans::spans(target, result, self.settings.limits));
+        }
+    }
+
+    async fn export(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(self.settings.batch));
+        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        if let Err(error) = self.exporter.export(batch).await {
+            self.counts.dropped_spans.fetch_add(spans, Ordering::Relaxed);
+            // Once: an exporter that is down for a day is one piece of news.
+            if !self.counts.warned.swap(true, Ordering::Relaxed) {
+                let endpoint = self.settings.endpoint.as_deref().unwrap_or_default();
+                (self.warn)(&format!(
+                    "spans cannot be exported to {endpoint}, they are dropped until it takes them again: {error}"
+                ));
+            }
+        } else {
+            self.counts.warned.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// As the SDK's `TraceIdRatioBased` decides: by the low 63 bits of the trace id.
+fn is_sampled(id: TraceId, share: f64) -> bool {
+    if share >= 1.0 {
+        return true;
+    }
+    let [.., a, b, c, d, e, f, g, h] = id.0;
+    let low = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
+    // Rounding in the last bits of a share does not matter.
+    #[expect(clippy::cast_precision_loss, reason = "a share of 2^63 needs no more than 52 bits")]
+    let place = low as f64 / (1u64 << 63) as f64;
+    place < share
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_sampled_traces_is_the_one_asked_for() {
+        let sampled = (0..10_000).filter(|_| is_sampled(TraceId::random(), 0.25)).count();
+        assert!((2_200..2_800).contains(&sampled), "{sampled}");
+        assert!(is_sampled(TraceId::random(), 1.0));
+        assert!(!is_sampled(TraceId::random(), 0.0));
+    }
+}

@@ -1,0 +1,170 @@
+//! What the environment and the configuration say about the export of spans. `OTEL_*` wins, those
+//! variables too that the Rust SDK does not read.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::spans::AttributeLimits;
+
+/// How spans are exported.
+#[derive(Clone, Debug)]
+pub struct ExportSettings {
+    pub(super) endpoint: Option<String>,
+    pub(super) queue: usize,
+    pub(super) batch: usize,
+    pub(super) delay: Duration,
+    pub(super) limits: AttributeLimits,
+    pub(super) sampled: f64,
+    pub(super) service_named: bool,
+    /// What the user asked for and does not get.
+    pub warnings: Vec<String>,
+}
+
+/// Spans waiting for export. Larger than the SDK's 2,048: at 2,000 probes a second that would be a fifth
+/// of a second. A full queue drops the newest, counted.
+const QUEUE: usize = 65_536;
+
+/// Spans of one request; the specification's default.
+const BATCH: usize = 512;
+
+/// How long a span waits for others. The specification's default is 5 s; a verdict that is asked for
+/// 20 s after a failure is better off with less.
+const DELAY: Duration = Duration::from_secs(1);
+
+impl ExportSettings {
+    /// Reads the environment through `env`; `configured` is `[telemetry] endpoint`.
+    pub fn read(configured: Option<&Url>, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let set = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let mut warnings = Vec::new();
+        let mut endpoint = endpoint(configured, &set);
+        if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            endpoint = None;
+        }
+        match set("OTEL_TRACES_EXPORTER").as_deref() {
+            None | Some("otlp") => {}
+            Some("none") => endpoint = None,
+            Some(other) => {
+                warnings.push(format!("OTEL_TRACES_EXPORTER={other} is not supported, only otlp and none: no span is exported"));
+                endpoint = None;
+            }
+        }
+        let protocol = set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
+        if let Some(other) = protocol.filter(|protocol| protocol != "http/protobuf")
+            && endpoint.is_some()
+        {
+            warnings.push(format!("the OTLP protocol {other} is not supported, only http/protobuf: no span is exported"));
+            endpoint = None;
+        }
+        let mut number = |name: &str, default: usize| match set(name).map(|v| v.parse::<usize>()) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err(_)) => {
+                warnings.push(format!("{name} is no number and is not used"));
+                default
+            }
+        };
+        let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE).max(1);
+        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH).clamp(1, queue);
+        let delay = number("OTEL_BSP_SCHEDULE_DELAY", as_millis(DELAY));
+        let count = number("OTEL_ATTRIBUTE_COUNT_LIMIT", 128);
+        let count = number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", count);
+        let length = number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", usize::MAX);
+        let length = number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", length);
+        let sampled = sampled(&set, &mut warnings);
+        let service_named = set("OTEL_SERVICE_NAME").is_some()
+            || set("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|a| a.contains("service.name="));
+        Self {
+            endpoint,
+            queue,
+            batch,
+            delay: Duration::from_millis(u64::try_from(delay).unwrap_or(u64::MAX)),
+            limits: AttributeLimits {
+                count,
+                value_length: length,
+            },
+            sampled,
+            service_named,
+            warnings,
+        }
+    }
+
+    /// Whether any span is exported.
+    pub fn is_on(&self) -> bool {
+        self.endpoint.is_some()
+    }
+}
+
+fn as_millis(duration: Duration) -> usize {
+    usize::try_from(duration.as_millis()).unwrap_or(usize::MAX)
+}
+
+/// The URL that spans are posted to: the variable for traces as it is, the others with the path added.
+fn endpoint(configured: Option<&Url>, set: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    if let Some(exact) = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+        return Some(exact);
+    }
+    let base = set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| configured.map(Url::to_string))?;
+    Some(format!("{}/v1/traces", base.trim_end_matches('/')))
+}
+
+/// The share of probes whose spans are exported. Our spans are roots, so the parent-based samplers are
+/// what they are based on. What goes over the wire to a server is always sampled.
+fn sampled(set: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> f64 {
+    let Some(sampler) = set("OTEL_TRACES_SAMPLER") else {
+        return 1.0;
+    };
+    match sampler.trim_start_matches("parentbased_") {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => match set("OTEL_TRACES_SAMPLER_ARG").map(|arg| arg.parse::<f64>()) {
+            None => 1.0,
+            Some(Ok(share)) if (0.0..=1.0).contains(&share) => share,
+            Some(_) => {
+                warnings.push("OTEL_TRACES_SAMPLER_ARG is no number from 0 to 1 and is not used".to_owned());
+                1.0
+            }
+        },
+        _ => {
+            warnings.push(format!("OTEL_TRACES_SAMPLER={sampler} is not supported: every span is exported"));
+            1.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> ExportSettings {
+        let configured = Url::parse("http://configured:4318").unwrap();
+        ExportSettings::read(Some(&configured), &|name| {
+            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        assert_eq!(read(&[]).endpoint.unwrap(), "http://configured:4318/v1/traces");
+        let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:4318/");
+        assert_eq!(read(&[general]).endpoint.unwrap(), "http://env:4318/v1/traces");
+        let exact = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://env/custom");
+        assert_eq!(read(&[general, exact]).endpoint.unwrap(), "http://env/custom");
+    }
+
+    #[test]
+    fn variables_that_the_sdk_ignores_are_honoured() {
+        for (name, value) in [
+            ("OTEL_SDK_DISABLED", "true"),
+            ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ] {
+            assert!(!read(&[(name, value)]).is_on(), "{name}={value}");
+        }
+        let cut = read(&[("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")]);
+        assert_eq!(cut.limits.value_length, 5);
+        assert!(!read(&[("OTEL_TRACES_EXPORTER", "zipkin")]).warnings.is_empty());
+        assert!(!read(&[("OTEL_BSP_SCHEDULE_DELAY", "soon")]).warnings.is_empty());
+    }
+}
