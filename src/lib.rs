@@ -27,12 +27,12 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod correlate;
-// pub mod daemon;
+pub mod daemon;
 pub mod model;
 pub mod probe;
 pub mod report;
-// pub mod schedule;
-// pub mod store;
+pub mod schedule;
+pub mod store;
 pub mod telemetry;
 
 /// Makes ring the provider of cryptography for every TLS client of this process; `reqwest` cannot be used

@@ -2,11 +2,11 @@
 
 mod check;
 mod config_check;
-// mod correlate;
+mod correlate;
 mod started;
-// mod status;
+mod status;
 mod terminal;
-// mod watch;
+mod watch;
 
 use std::path::Path;
 
@@ -69,9 +69,9 @@ pub async fn run(command: Command) -> Result<Exit, String> {
     raise_file_limit();
     match command {
         Command::Check(args) => check::run(args).await,
-        Command::Watch(_) => Err(String::new()),
-        Command::Status(_) => Err(String::new()),
-        Command::Correlate(_) => Err(String::new()),
+        Command::Watch(args) => watch::run(args).await,
+        Command::Status(args) => status::run(&args),
+        Command::Correlate(args) => correlate::run(&args).await,
         Command::Config {
             action: ConfigAction::Check { file },
         } => config_check::run(&file),

@@ -81,11 +81,7 @@ impl Started {
                 .failure
                 .as_ref()
                 .is_some_and(|failure| failure.layer == Layer::Transport);
-            let mut accepted = lock(&server.accepted);
-            *accepted |= !refused;
-            let may_come = !*accepted && server.since.elapsed() < START_WAIT;
-            drop(accepted);
-            if !(refused && may_come && lock(&server.process).is_running()) {
+            if !server.may_come_up(refused) {
                 return Some(result);
             }
             tokio::time::sleep(START_POLL).await;
@@ -112,6 +108,15 @@ impl Started {
             process.end(END_PATIENCE).await;
         });
         futures_util::future::join_all(servers).await;
+    }
+}
+
+impl Server {
+    /// Whether a refused connection may only mean that it has not got that far yet.
+    fn may_come_up(&self, refused: bool) -> bool {
+        let mut accepted = lock(&self.accepted);
+        *accepted |= !refused;
+        !*accepted && self.since.elapsed() < START_WAIT && lock(&self.process).is_running()
     }
 }
 

@@ -31,18 +31,27 @@ const SKEW_NOTICED: Duration = Duration::from_millis(100);
 pub struct Learnt {
     /// The service that owns the spans of MCP in at least three traces.
     pub service: Option<String>,
-    /// Traces in which there was a span of MCP.
+    /// Traces in which there was a span of the target.
     pub joined: usize,
 }
 
-/// Asks the backend about passed probes' traces only, in order to learn the target's service.
+/// Asks the backend about passed probes' traces only, in order to learn the target's service;
+/// `configured` is the one that the user has named.
 ///
 /// # Errors
 /// When the backend cannot say.
-pub async fn learn(jaeger: &Jaeger, traces: &[TraceId]) -> Result<Learnt, Text> {
+pub async fn learn(
+    jaeger: &Jaeger,
+    traces: &[TraceId],
+    configured: Option<&ServiceName>,
+) -> Result<Learnt, Text> {
     let answers = join_all(traces.iter().map(|id| jaeger.trace(*id))).await;
     let answers: Vec<_> = answers.into_iter().collect::<Result<_, Unavailable>>()?;
-    let joined = answers.iter().filter(|spans| spans.iter().any(is_foreign_mcp)).count();
+    let is_targets = |span: &BackendSpan| match configured {
+        Some(service) => span.service == service.name && span.resource_matches(service),
+        None => is_foreign_mcp(span),
+    };
+    let joined = answers.iter().filter(|spans| spans.iter().any(is_targets)).count();
     Ok(Learnt {
         service: learnt_service(&answers),
         joined,

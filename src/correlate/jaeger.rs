@@ -82,6 +82,16 @@ impl Jaeger {
         })
     }
 
+    /// The same backend with no queries remembered: one for each inquiry, which may run beside others.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            base: self.base.clone(),
+            asked: Mutex::default(),
+        }
+    }
+
     /// The queries made so far, for the verdict's evidence; forgotten by the call.
     pub fn take_queries(&self) -> Vec<String> {
         self.asked

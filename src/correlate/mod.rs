@@ -3,6 +3,8 @@
 mod gather;
 mod jaeger;
 mod judge;
+#[cfg(test)]
+mod judge_table;
 
 pub use gather::{Learnt, gather, learn};
 pub use jaeger::Jaeger;

@@ -34,3 +34,24 @@ pub struct TargetStatus {
     /// The backend will be asked again.
     pub provisional: Option<bool>,
 }
+
+impl TargetStatus {
+    /// A target of which nothing is known.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: State::Unknown,
+            since: None,
+            failed_layer: None,
+            reason: None,
+            message: None,
+            last_probe_at: None,
+            trace_id: None,
+            incident: None,
+            suspect: false,
+            verdict: None,
+            verdict_reason: None,
+            provisional: None,
+        }
+    }
+}

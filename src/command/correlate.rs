@@ -1,0 +1,86 @@
+//! `mcpprobe correlate`: ask the trace backend about a failure, by hand.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Exit, load, terminal};
+use crate::cli::{CorrelateArgs, Format};
+use crate::config::Config;
+use crate::correlate::Jaeger;
+use crate::daemon::{Inquiry, Subject};
+use crate::report;
+use crate::store::Reader;
+
+/// The backend's name in JSON: the word of `[traces] backend`.
+const BACKEND: &str = "jaeger";
+
+pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
+    let config = load(&args.file)?;
+    let subject = subject(args, &config)?;
+    let Some(settings) = config.traces else {
+        return Err(format!("{} has no [traces]: there is no backend to ask", args.file.display()));
+    };
+    let jaeger = Jaeger::new(settings.url.clone())
+        .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
+    let inquiry = Inquiry {
+        store: config.store.path,
+        jaeger: Arc::new(jaeger),
+        settings,
+        targets: config.targets.into_iter().map(Arc::new).collect(),
+    };
+    let finding = inquiry.about(subject).await?;
+    let text = match args.format {
+        Format::Table => report::table::verdict(&finding.evidence, &finding.judgement, finding.provisional),
+        Format::Json => {
+            let json = report::json::correlate(
+                &finding.case,
+                &finding.evidence,
+                &finding.judgement,
+                finding.provisional,
+                BACKEND,
+                &finding.queries,
+            );
+            format!("{json:#}\n")
+        }
+    };
+    terminal::print(&text);
+    Ok(Exit::Ok)
+}
+
+/// The incident that was named or in which the time lies; else somebody else's alert at that time.
+fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
+    let path = &config.store.path;
+    let reader = if path.exists() { Some(Reader::open(path)?) } else { None };
+    let stored = match (&args.incident, &args.server, args.at, &reader) {
+        (Some(id), _, _, Some(reader)) => reader.incident(id)?,
+        (_, Some(name), Some(at), Some(reader)) => reader.incident_at(name, at)?,
+        _ => None,
+    };
+    if let Some(stored) = stored {
+        return Ok(Subject {
+            target: stored.target,
+            incident: Some(stored.id),
+            at: stored.opened_at,
+        });
+    }
+    match (&args.server, args.at) {
+        (Some(name), Some(at)) => {
+            if !config.targets.iter().any(|target| target.name == *name) {
+                let names: Vec<_> = config.targets.iter().map(|target| target.name.as_str()).collect();
+                return Err(format!("there is no server {name}; there are: {}", names.join(", ")));
+            }
+            if at > SystemTime::now() {
+                return Err("`--at` lies in the future".to_owned());
+            }
+            Ok(Subject {
+                target: name.clone(),
+                incident: None,
+                at,
+            })
+        }
+        _ => {
+            let id = args.incident.as_deref().unwrap_or_default();
+            Err(format!("the store {} has no incident {id}", path.display()))
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! `mcpprobe status`: what a `watch` knows, from another shell.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Exit, load, terminal};
+use crate::cli::{Format, StatusArgs};
+use crate::config::Config;
+use crate::model::{TargetStatus, Text};
+use crate::report;
+use crate::store::{self, Reader};
+
+pub(super) fn run(args: &StatusArgs) -> Result<Exit, String> {
+    let config = load(&args.file)?;
+    let path = &config.store.path;
+    let targets = if path.exists() {
+        let reader = Reader::open(path)?;
+        config
+            .targets
+            .iter()
+            .map(|target| reader.status(&target.name).map(|status| explained(status, &config)))
+            .collect::<Result<Vec<_>, _>>()?
+    } else {
+        config.targets.iter().map(|target| TargetStatus::unknown(&target.name)).collect()
+    };
+    if !store::is_watched(path) {
+        let what = if path.exists() { "this is what the last one knew" } else { "none has run yet" };
+        eprintln!("warning: no `mcpprobe watch {}` is running; {what}", args.file.display());
+    }
+    let text = match args.format {
+        Format::Table => report::table::status(&targets, SystemTime::now(), terminal::look()),
+        Format::Json => format!("{:#}\n", report::json::status(&targets)),
+    };
+    terminal::print(&text);
+    Ok(Exit::Ok)
+}
+
+/// An incident without a verdict says why it has none.
+fn explained(mut status: TargetStatus, config: &Config) -> TargetStatus {
+    if status.incident.is_some() && status.verdict.is_none() {
+        let why = match &config.traces {
+            None => "there is no [traces] to ask".to_owned(),
+            Some(traces) => {
+                let first = traces.recheck.first().copied().unwrap_or_default();
+                let first = humantime::format_duration(Duration::from_secs(first.as_secs()));
+                format!("the trace backend is first asked {first} after the failure")
+            }
+        };
+        status.verdict_reason = Some(Text::new(why));
+    }
+    status
+}

@@ -1,0 +1,553 @@
+//! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
+
+mod inquiry;
+mod tracker;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::Started;
+use crate::correlate::{self, Jaeger, Learnt};
+use crate::model::{Era, ProbeResult, State, Target, TracesSettings};
+use crate::probe;
+use crate::report::line::{self, LineFormat};
+use crate::schedule::{DueQueue, Finished, Limits, Runner, Slot, first_due};
+use crate::store::{Reader, Write, Writer};
+use crate::telemetry::Telemetry;
+use tracker::Tracked;
+
+pub use inquiry::{Finding, Inquiry, Subject};
+
+/// Results on their way to the loop. The loop never waits, so that a few are enough; when it is full, no
+/// probe is lost, but the next ones start later.
+const RESULTS: usize = 1_024;
+
+/// Incidents that are asked about at once: a backend must not be hit by a hundred at the same moment.
+const INQUIRIES: usize = 4;
+
+/// How often targets are looked for whose service is not known yet, and how many are asked about each time.
+const LEARN_EVERY: Duration = Duration::from_secs(5);
+const LEARN_AT_ONCE: usize = 10;
+/// Between two attempts for one target.
+const LEARN_AGAIN: Duration = Duration::from_secs(60);
+/// Passed probes whose traces are asked for, and how old they have to be for the server's spans to have arrived.
+const LEARN_PROBES: usize = 5;
+const LEARN_AGE: Duration = Duration::from_secs(10);
+
+/// Where lines go: stdout for events, stderr for warnings.
+pub trait Output: Send + Sync {
+    /// An event.
+    fn event(&self, line: &str);
+    /// Something about mcpprobe itself.
+    fn warning(&self, line: &str);
+}
+
+/// Everything that a watch is made of.
+pub struct Daemon {
+    targets: Arc<[Arc<Target>]>,
+    rows: Vec<i64>,
+    tracked: Vec<Tracked>,
+    eras: Arc<Eras>,
+    learning: Vec<Learning>,
+    writer: Arc<Writer>,
+    telemetry: Telemetry,
+    inquiry: Option<Inquiry>,
+    format: LineFormat,
+    output: Arc<dyn Output>,
+    rechecks: BinaryHeap<Reverse<(Instant, usize, String)>>,
+    overruns: u64,
+}
+
+/// The era of each target's last working session, for its next probe.
+struct Eras(Vec<AtomicU8>);
+
+/// What is known about a target's spans.
+#[derive(Clone, Debug)]
+struct Learning {
+    passed: usize,
+    known: bool,
+    again: Instant,
+}
+
+/// What background work ends with.
+enum Done {
+    Judged(usize, Result<Box<Finding>, String>),
+    Learnt(usize, Option<Learnt>),
+}
+
+/// The parts that a daemon is given.
+pub struct Parts {
+    /// What to probe.
+    pub targets: Vec<Arc<Target>>,
+    /// The store's file; its lock is held by the caller.
+    pub store: std::path::PathBuf,
+    /// The way out for spans.
+    pub telemetry: Telemetry,
+    /// `[traces]`.
+    pub traces: Option<TracesSettings>,
+    /// How lines are written.
+    pub format: LineFormat,
+    /// Where they go.
+    pub output: Arc<dyn Output>,
+}
+
+impl Daemon {
+    /// Opens the store and remembers what it knows.
+    ///
+    /// # Errors
+    /// A sentence when the store or the backend's client cannot be used.
+    pub fn new(parts: Parts) -> Result<Self, String> {
+        let output = Arc::clone(&parts.output);
+        let format = parts.format;
+        let warn = move |text: &str| {
+            output.warning(&line::message(format, SystemTime::now(), "warning", text));
+        };
+        let (writer, rows) = Writer::open(&parts.store, &parts.targets, warn)?;
+        let targets: Arc<[Arc<Target>]> = parts.targets.into();
+        let inquiry = match parts.traces {
+            None => None,
+            Some(settings) => {
+                let jaeger = Jaeger::new(settings.url.clone())
+                    .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
+                Some(Inquiry {
+                    store: parts.store.clone(),
+                    jaeger: Arc::new(jaeger),
+                    settings,
+                    targets: Arc::clone(&targets),
+                })
+            }
+        };
+        let mut daemon = Self {
+            eras: Arc::new(Eras(targets.iter().map(|_| AtomicU8::new(0)).collect())),
+            tracked: Vec::new(),
+            learning: Vec::new(),
+            targets,
+            rows,
+            writer: Arc::new(writer),
+            telemetry: parts.telemetry,
+            inquiry,
+            format,
+            output: parts.output,
+            rechecks: BinaryHeap::new(),
+            overruns: 0,
+        };
+        daemon.remember(&parts.store)?;
+        Ok(daemon)
+    }
+
+    fn remember(&mut self, store: &Path) -> Result<(), String> {
+        let reader = Reader::open(store)?;
+        for (index, target) in Arc::clone(&self.targets).iter().enumerate() {
+            let status = reader.status(&target.name)?;
+            let remembered = reader.remembered(&target.name)?;
+            if let Some(era) = remembered.era {
+                self.eras.set(index, era);
+            }
+            self.learning.push(Learning {
+                passed: 0,
+                known: remembered.instrumented && (remembered.service.is_some() || target.service.is_some()),
+                again: Instant::now(),
+            });
+            // A verdict that was still provisional when the last run ended is asked for again.
+            if let Some(id) = &status.incident
+                && status.provisional != Some(false)
+                && let Some(incident) = reader.incident(id)?
+            {
+                let age = SystemTime::now().duration_since(incident.opened_at).unwrap_or_default();
+                self.schedule_rechecks(index, id, age);
+            }
+            self.tracked.push(Tracked::remembered(status.state, status.since, status.incident));
+        }
+        Ok(())
+    }
+
+    /// Probes on schedule until `stop`, then ends in order.
+    pub async fn watch(mut self, started: Started, stop: CancellationToken) {
+        let (sender, mut results) = mpsc::channel(RESULTS);
+        let started = Arc::new(started);
+        let runner = self.runner(Arc::clone(&started), stop.clone());
+        let running = tokio::spawn(runner.run(sender, stop.clone()));
+        let mut background = JoinSet::new();
+        let permits = Arc::new(Semaphore::new(INQUIRIES));
+        let mut learn = tokio::time::interval(LEARN_EVERY);
+        learn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let recheck = self.rechecks.peek().map(|Reverse((at, ..))| *at);
+            tokio::select! {
+                finished = results.recv() => match finished {
+                    Some(finished) => self.take_in(finished),
+                    None => break,
+                },
+                Some(done) = background.join_next() => if let Ok(done) = done {
+                    self.take_in_background(done);
+                },
+                () = sleep_until(recheck) => self.recheck(&mut background, &permits),
+                _ = learn.tick(), if self.inquiry.is_some() => self.learn(&mut background),
+            }
+        }
+        running.await.ok();
+        background.shutdown().await;
+        self.end(started).await;
+    }
+
+    /// Probes every target once.
+    pub async fn round(mut self, started: Started, stop: CancellationToken) -> Vec<Option<Arc<ProbeResult>>> {
+        use futures_util::StreamExt;
+        let started = Arc::new(started);
+        let mut results = vec![None; self.targets.len()];
+        let probes: Vec<_> = (0..self.targets.len())
+            .map(|index| {
+                let probe = self.probe(index, &started, &stop);
+                async move { (index, probe.await) }
+            })
+            .collect();
+        let mut running = std::pin::pin!(
+            futures_util::stream::iter(probes).buffer_unordered(Limits::default().at_once.min(256))
+        );
+        while let Some((index, output)) = running.next().await {
+            let finished = Finished {
+                index,
+                output,
+                overruns: 0,
+            };
+            if let Some(slot) = results.get_mut(index) {
+                slot.clone_from(&finished.output);
+            }
+            self.take_in(finished);
+        }
+        self.judge_open_incidents(&stop).await;
+        self.end(started).await;
+        results
+    }
+
+    /// In a single round there is no later: incidents that are old enough are asked about now.
+    async fn judge_open_incidents(&mut self, stop: &CancellationToken) {
+        let Some(inquiry) = self.inquiry.clone() else {
+            return;
+        };
+        self.flush().await;
+        let first = inquiry.settings.recheck.first().copied().unwrap_or_default();
+        for index in 0..self.targets.len() {
+            let Some(subject) = self.subject(index) else {
+                continue;
+            };
+            let age = SystemTime::now().duration_since(subject.at).unwrap_or_default();
+            if age >= first && !stop.is_cancelled() {
+                let finding = inquiry.about(subject).await.map(Box::new);
+                self.take_in_background(Done::Judged(index, finding));
+            }
+        }
+    }
+
+    fn runner(
+        &self,
+        started: Arc<Started>,
+        stop: CancellationToken,
+    ) -> Runner<impl Fn(usize) -> ProbeFuture + use<>> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let slots: Vec<_> = self
+            .targets
+            .iter()
+            .map(|target| Slot {
+                phase: first_due(&target.name, target.every, unix),
+                every: target.every,
+            })
+            .collect();
+        let count = slots.len();
+        let (targets, eras) = (Arc::clone(&self.targets), Arc::clone(&self.eras));
+        let work = move |index: usize| {
+            probe_future(index, &targets, &eras, &started, &stop)
+        };
+        Runner::new(DueQueue::new(slots), count, Instant::now(), Limits::default(), work)
+    }
+
+    fn probe(&self, index: usize, started: &Arc<Started>, stop: &CancellationToken) -> ProbeFuture {
+        probe_future(index, &self.targets, &self.eras, started, stop)
+    }
+
+    /// Takes in one result: store, spans, state, incident.
+    fn take_in(&mut self, finished: Finished<Option<Arc<ProbeResult>>>) {
+        self.overruns += finished.overruns;
+        let Some(result) = finished.output else {
+            return;
+        };
+        let index = finished.index;
+        let (Some(target), Some(row), Some(tracked)) = (
+            self.targets.get(index).cloned(),
+            self.rows.get(index).copied(),
+            self.tracked.get_mut(index),
+        ) else {
+            return;
+        };
+        let change = tracked.observe(&result);
+        self.writer.write(Write::Probe {
+            target: row,
+            result: Arc::clone(&result),
+            since: tracked.since.unwrap_or(result.started_at),
+            incident: tracked.incident.clone(),
+        });
+        self.telemetry.emit(&target, &result);
+        if result.state == State::Up {
+            if let Some(era) = result.era {
+                self.eras.set(index, era);
+            }
+            if let Some(learning) = self.learning.get_mut(index) {
+                learning.passed += 1;
+            }
+        }
+        if let Some(before) = change.shown {
+            self.output.event(&line::change(self.format, &target, before, &result));
+        }
+        if let Some(id) = change.opened {
+            self.writer.write(Write::IncidentOpened {
+                id: id.clone(),
+                target: row,
+                at: result.started_at,
+            });
+            let age = SystemTime::now().duration_since(result.started_at).unwrap_or_default();
+            self.schedule_rechecks(index, &id, age);
+        }
+        if let Some(id) = change.closed {
+            self.writer.write(Write::IncidentClosed {
+                id,
+                at: result.started_at,
+            });
+        }
+    }
+
+    /// The backend is asked at every `recheck` after the first failure, which was `age` ago; of those that are past,
+    /// only the last one, at once.
+    fn schedule_rechecks(&mut self, index: usize, incident: &str, age: Duration) {
+        let Some(inquiry) = &self.inquiry else {
+            return;
+        };
+        let past = inquiry.settings.recheck.iter().filter(|after| **after <= age).count();
+        for after in inquiry.settings.recheck.iter().skip(past.saturating_sub(1)) {
+            let at = Instant::now() + after.saturating_sub(age);
+            self.rechecks.push(Reverse((at, index, incident.to_owned())));
+        }
+    }
+
+    /// Starts the inquiries that are due.
+    fn recheck(&mut self, background: &mut JoinSet<Done>, permits: &Arc<Semaphore>) {
+        let now = Instant::now();
+        while let Some(Reverse((at, ..))) = self.rechecks.peek()
+            && *at <= now
+            && let Some(Reverse((_, index, incident))) = self.rechecks.pop()
+        {
+            let (Some(inquiry), Some(target)) = (self.inquiry.clone(), self.targets.get(index)) else {
+                continue;
+            };
+            let (permits, telemetry) = (Arc::clone(permits), self.telemetry.clone());
+            let (writer, target) = (Arc::clone(&self.writer), target.name.clone());
+            background.spawn(async move {
+                let _permit = permits.acquire().await;
+                // The failed probe's spans and row have to be where they will be looked for.
+                telemetry.flush().await;
+                tokio::task::spawn_blocking(move || writer.flush()).await.ok();
+                Done::Judged(index, judge_incident(&inquiry, target, incident).await)
+            });
+        }
+    }
+
+    /// The open incident of a target, to be asked about.
+    fn subject(&self, index: usize) -> Option<Subject> {
+        let incident = self.tracked.get(index)?.incident.clone()?;
+        let reader = Reader::open(&self.inquiry.as_ref()?.store).ok()?;
+        let stored = reader.incident(&incident).ok()??;
+        Some(Subject {
+            target: stored.target,
+            incident: Some(incident),
+            at: stored.opened_at,
+        })
+    }
+
+    fn take_in_background(&mut self, done: Done) {
+        match done {
+            Done::Judged(_, Ok(finding)) => {
+                let finding = *finding;
+                let Some(incident) = finding.case.incident else {
+                    return;
+                };
+                self.output.event(&line::verdict(
+                    self.format,
+                    &finding.case.target,
+                    &incident,
+                    &finding.judgement,
+                    finding.provisional,
+                    SystemTime::now(),
+                ));
+                self.writer.write(Write::Verdict {
+                    incident,
+                    judgement: Box::new(finding.judgement),
+                    provisional: finding.provisional,
+                });
+            }
+            Done::Judged(_, Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
+            Done::Learnt(index, learnt) => self.take_in_learnt(index, learnt),
+        }
+    }
+
+    fn take_in_learnt(&mut self, index: usize, learnt: Option<Learnt>) {
+        let (Some(learnt), Some(row), Some(target), Some(learning)) = (
+            learnt.filter(|learnt| learnt.joined > 0),
+            self.rows.get(index),
+            self.targets.get(index),
+            self.learning.get_mut(index),
+        ) else {
+            return;
+        };
+        learning.known = learnt.service.is_some() || target.service.is_some();
+        self.writer.write(Write::Instrumented {
+            target: *row,
+            service: learnt.service,
+        });
+    }
+
+    /// Looks for targets whose service is not known yet and asks about some.
+    fn learn(&mut self, background: &mut JoinSet<Done>) {
+        let Some(inquiry) = &self.inquiry else {
+            return;
+        };
+        let now = Instant::now();
+        let due = self
+            .learning
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, learning)| !learning.known && learning.passed >= 3 && learning.again <= now)
+            .take(LEARN_AT_ONCE);
+        for (index, learning) in due {
+            learning.again = now + LEARN_AGAIN;
+            if let Some(target) = self.targets.get(index) {
+                let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
+                background.spawn(async move { Done::Learnt(index, learn_one(inquiry, target).await) });
+            }
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        self.output
+            .warning(&line::message(self.format, SystemTime::now(), "warning", text));
+    }
+
+    async fn flush(&self) {
+        let writer = Arc::clone(&self.writer);
+        let (_, ()) = tokio::join!(
+            tokio::task::spawn_blocking(move || writer.flush()),
+            self.telemetry.flush()
+        );
+    }
+
+    /// Everything is committed, exported or counted, and what was started is ended.
+    async fn end(self, started: Arc<Started>) {
+        let servers = async {
+            if let Some(started) = Arc::into_inner(started) {
+                started.end().await;
+            }
+        };
+        tokio::join!(self.flush(), servers);
+        let (probes, spans) = self.telemetry.dropped();
+        if probes + spans > 0 {
+            self.warn(&format!("the spans of {probes} probes did not fit into the queue, {spans} spans were not taken"));
+        }
+        let (dropped, failed) = self.writer.lost();
+        if dropped + failed > 0 {
+            self.warn(&format!("{dropped} writes did not fit into the store's queue, {failed} were not taken"));
+        }
+        if self.overruns > 0 {
+            self.warn(&format!("{} probes were still running when their next start came", self.overruns));
+        }
+    }
+}
+
+type ProbeFuture =
+    std::pin::Pin<Box<dyn Future<Output = Option<Arc<ProbeResult>>> + Send>>;
+
+fn probe_future(
+    index: usize,
+    targets: &Arc<[Arc<Target>]>,
+    eras: &Arc<Eras>,
+    started: &Arc<Started>,
+    stop: &CancellationToken,
+) -> ProbeFuture {
+    let (target, started, stop) = (targets.get(index).cloned(), Arc::clone(started), stop.clone());
+    let hint = eras.get(index);
+    Box::pin(async move {
+        let target = target?;
+        let result = started
+            .probe_when_up(&target, || probe::probe(&target, hint, &stop))
+            .await?;
+        Some(Arc::new(result))
+    })
+}
+
+async fn judge_incident(
+    inquiry: &Inquiry,
+    target: String,
+    incident: String,
+) -> Result<Box<Finding>, String> {
+    let (store, id) = (inquiry.store.clone(), incident.clone());
+    let stored = tokio::task::spawn_blocking(move || Reader::open(&store)?.incident(&id))
+        .await
+        .map_err(|error| error.to_string())??
+        .ok_or_else(|| format!("the store has no incident {incident}"))?;
+    let subject = Subject {
+        target,
+        incident: Some(incident),
+        at: stored.opened_at,
+    };
+    inquiry.about(subject).await.map(Box::new)
+}
+
+/// `None` when there is not enough to ask about, or the backend cannot say.
+async fn learn_one(inquiry: Inquiry, target: Arc<Target>) -> Option<Learnt> {
+    let (store, name) = (inquiry.store.clone(), target.name.clone());
+    let before = SystemTime::now() - LEARN_AGE;
+    let passed = tokio::task::spawn_blocking(move || {
+        Reader::open(&store)?.passed_before(&name, before, LEARN_PROBES)
+    })
+    .await
+    .ok()?
+    .ok()?;
+    let traces: Vec<_> = passed.iter().map(|probe| probe.trace_id).collect();
+    correlate::learn(&inquiry.jaeger.fresh(), &traces, target.service.as_ref())
+        .await
+        .ok()
+}
+
+impl Eras {
+    fn get(&self, index: usize) -> Option<Era> {
+        match self.0.get(index)?.load(Ordering::Relaxed) {
+            1 => Some(Era::Legacy),
+            2 => Some(Era::Modern),
+            _ => None,
+        }
+    }
+
+    fn set(&self, index: usize, era: Era) {
+        let word = match era {
+            Era::Legacy => 1,
+            Era::Modern => 2,
+        };
+        if let Some(slot) = self.0.get(index) {
+            slot.store(word, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Until `at`; for ever without.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
