@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::terminal::{self, Progress};
-use super::{Exit, Started, cancelled_by_signals, load};
+use super::{Exit, cancelled_by_signals, load};
+use crate::daemon::Started;
 use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, TelemetrySettings};
 use crate::model::{ProbeResult, State, Target};

@@ -3,7 +3,6 @@
 mod check;
 mod config_check;
 mod correlate;
-mod started;
 mod status;
 mod terminal;
 mod watch;
@@ -16,8 +15,6 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
 use crate::model::State;
-
-pub use started::Started;
 
 /// The exit codes of `check` and `watch --once`, which are those of monitoring plugins; every other
 /// command ends with `Ok` or `CouldNotJudge`.

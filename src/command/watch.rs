@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{Exit, Started, cancelled_by_signals, check, load, terminal};
+use super::{Exit, cancelled_by_signals, check, load, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
-use crate::daemon::{Daemon, Output, Parts};
+use crate::daemon::{Daemon, Output, Parts, Started};
 use crate::model::{State, Target};
 use crate::report::CheckReport;
 use crate::report::line::{self, LineFormat};

@@ -1,6 +1,7 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
 mod inquiry;
+mod started;
 mod tracker;
 
 use std::cmp::Reverse;
@@ -15,7 +16,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::command::Started;
 use crate::correlate::{self, Jaeger, Learnt};
 use crate::model::{Era, ProbeResult, State, Target, TracesSettings};
 use crate::probe;
@@ -26,6 +26,7 @@ use crate::telemetry::Telemetry;
 use tracker::Tracked;
 
 pub use inquiry::{Finding, Inquiry, Subject};
+pub use started::Started;
 
 /// Results on their way to the loop. The loop never waits, so that a few are enough; when it is full, no
 /// probe is lost, but the next ones start later.
@@ -80,7 +81,7 @@ struct Learning {
 
 /// What background work ends with.
 enum Done {
-    Judged(usize, Result<Box<Finding>, String>),
+    Judged(Result<Box<Finding>, String>),
     Learnt(usize, Option<Learnt>),
 }
 
@@ -243,7 +244,7 @@ impl Daemon {
             let age = SystemTime::now().duration_since(subject.at).unwrap_or_default();
             if age >= first && !stop.is_cancelled() {
                 let finding = inquiry.about(subject).await.map(Box::new);
-                self.take_in_background(Done::Judged(index, finding));
+                self.take_in_background(Done::Judged(finding));
             }
         }
     }
@@ -344,7 +345,8 @@ impl Daemon {
             && *at <= now
             && let Some(Reverse((_, index, incident))) = self.rechecks.pop()
         {
-            let (Some(inquiry), Some(target)) = (self.inquiry.clone(), self.targets.get(index)) else {
+            let (Some(inquiry), Some(target)) = (self.inquiry.clone(), self.targets.get(index))
+            else {
                 continue;
             };
             let (permits, telemetry) = (Arc::clone(permits), self.telemetry.clone());
@@ -354,7 +356,7 @@ impl Daemon {
                 // The failed probe's spans and row have to be where they will be looked for.
                 telemetry.flush().await;
                 tokio::task::spawn_blocking(move || writer.flush()).await.ok();
-                Done::Judged(index, judge_incident(&inquiry, target, incident).await)
+                Done::Judged(judge_incident(&inquiry, target, incident).await)
             });
         }
     }
@@ -373,7 +375,7 @@ impl Daemon {
 
     fn take_in_background(&mut self, done: Done) {
         match done {
-            Done::Judged(_, Ok(finding)) => {
+            Done::Judged(Ok(finding)) => {
                 let finding = *finding;
                 let Some(incident) = finding.case.incident else {
                     return;
@@ -392,7 +394,7 @@ impl Daemon {
                     provisional: finding.provisional,
                 });
             }
-            Done::Judged(_, Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
+            Done::Judged(Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
             Done::Learnt(index, learnt) => self.take_in_learnt(index, learnt),
         }
     }
