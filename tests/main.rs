@@ -1,1 +1,15 @@
+//! Tests on the real thing: the program itself against real servers, a real Jaeger, and a server that does
+//! everything wrong. `tests/install` installs what they need; a missing server is a failure.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
+mod support;
+
+mod architecture;
+mod bad_server;
+mod command_line;
+mod configuration;
+mod real_servers;
+mod telemetry;
+mod verdicts;
+mod watch;

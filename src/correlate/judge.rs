@@ -88,10 +88,10 @@ impl<'e> Bench<'e> {
 
     /// Rule 2.
     fn joined_span(&self) -> Option<Match> {
-        self.evidence
-            .failed
-            .iter()
-            .find_map(|probe| self.joined_to(probe))
+        let matches = || self.evidence.failed.iter().filter_map(|probe| self.joined_to(probe));
+        matches()
+            .find(|(verdict, ..)| *verdict == Verdict::Application)
+            .or_else(|| matches().next())
     }
 
     fn joined_to(&self, probe: &FailedProbe) -> Option<Match> {
@@ -110,7 +110,9 @@ impl<'e> Bench<'e> {
                 said(span)
             ));
         }
-        if let Some(span) = joined.iter().find(|span| outlasts(span, probe)) {
+        let in_its_place = status_from_in_front(probe, &joined);
+        let its_own_came = probe.answered && in_its_place.is_none();
+        if let Some(span) = joined.iter().find(|span| !its_own_came && outlasts(span, probe)) {
             let took = humantime::format_duration(Duration::from_millis(as_millis(span.duration)));
             return at_fault(format!(
                 "{} got our request and took {took} for {}, longer than we waited",
@@ -124,12 +126,7 @@ impl<'e> Bench<'e> {
         if !probe.answered {
             return lost("but no complete answer arrived");
         }
-        // Something between us may have answered in the server's place: then the server's own
-        // span knows nothing of that status.
-        let status = probe.http_status.filter(|status| is_gateway_status(*status));
-        if let Some(status) = status
-            && !joined.iter().any(|span| span.http_status == Some(status))
-        {
+        if let Some(status) = in_its_place {
             return lost(&format!("but what arrived was HTTP {status} from something in front"));
         }
         at_fault(format!(
@@ -145,7 +142,8 @@ impl<'e> Bench<'e> {
             .foreign_since(from)
             .filter(|span| !span.is_error)
             .count();
-        if served == 0 {
+        // A span in our own failed trace: then it did see us.
+        if served == 0 || self.in_failed_traces() > 0 {
             return None;
         }
         Some(self.unless_shared(
@@ -162,7 +160,7 @@ impl<'e> Bench<'e> {
     fn all_errors(&self) -> Option<Match> {
         let (what, errors) = if self.evidence.failed.is_empty() {
             // Somebody else's alert: any error of the server's before it.
-            let errors = self.spans.iter().filter(|s| s.is_own_error()).count();
+            let errors = self.until_last_asking().filter(|s| s.is_own_error()).count();
             ("of its spans before the alert are", errors)
         } else {
             let gap: Vec<_> = self
@@ -173,7 +171,7 @@ impl<'e> Bench<'e> {
             if !gap.is_empty() && gap.iter().all(|span| span.is_own_error()) {
                 ("spans since the last passed probe, all of them", gap.len())
             } else {
-                let errors = self.spans.iter().rev().take_while(|s| s.is_own_error()).count();
+                let errors = self.until_last_asking().rev().take_while(|s| s.is_own_error()).count();
                 let enough = errors >= LAST_ERRORS;
                 ("last spans before the silence are", if enough { errors } else { 0 })
             }
@@ -181,7 +179,7 @@ impl<'e> Bench<'e> {
         if errors == 0 {
             return None;
         }
-        let example = self.spans.iter().rev().find(|span| span.is_own_error());
+        let example = self.until_last_asking().rev().find(|span| span.is_own_error());
         let example = example.map(|span| said(span)).unwrap_or_default();
         Some(self.unless_shared(
             Verdict::Application,
@@ -219,7 +217,10 @@ impl<'e> Bench<'e> {
         let Some(from) = self.first_failure() else {
             return unproven("without failed probes of ours there is no silence to look at".to_owned());
         };
-        let since = self.foreign_since(from).count();
+        if self.evidence.service.is_none() {
+            return unproven("the service is not known, so that its other spans could not be looked for".to_owned());
+        }
+        let since = self.foreign_since(from).count() + self.in_failed_traces();
         if since > 0 {
             return unproven(format!(
                 "there is no silence: {since} spans of {} since the first failure, not all of one kind",
@@ -284,6 +285,12 @@ impl<'e> Bench<'e> {
 
     fn first_failure(&self) -> Option<SystemTime> {
         self.evidence.failed.first().map(|probe| probe.started_at)
+    }
+
+    /// The target's spans but for those after the gap, which tell of another time.
+    fn until_last_asking(&self) -> impl DoubleEndedIterator<Item = &&'e ServerSpan> {
+        let end = self.evidence.gap.to;
+        self.spans.iter().filter(move |span| span.start < end)
     }
 
     /// The target's spans of others' requests since `from`, in the gap.
@@ -413,7 +420,7 @@ fn is_targets(span: &ServerSpan, evidence: &Evidence) -> bool {
 /// Whether the server was still at it when we gave up. A span that did not start within our step
 /// is told by a clock that is off: then it is taken to have started as early as it could.
 fn outlasts(span: &ServerSpan, probe: &FailedProbe) -> bool {
-    let Some(step) = probe.failed_step.filter(|_| !probe.answered) else {
+    let Some(step) = probe.failed_step else {
         return false;
     };
     let start = if (step.from..=step.to).contains(&span.start) {
@@ -422,6 +429,19 @@ fn outlasts(span: &ServerSpan, probe: &FailedProbe) -> bool {
         step.from
     };
     start + span.duration > step.to
+}
+
+/// Something between us may have answered in the server's place: then the server's own spans of
+/// the request tell of another status, or of none where a gateway would have made this one.
+fn status_from_in_front(probe: &FailedProbe, joined: &[&&ServerSpan]) -> Option<u16> {
+    let arrived = probe.http_status?;
+    let mut told = joined
+        .iter()
+        .filter(|span| span.kind == SpanKind::Server)
+        .filter_map(|span| span.http_status)
+        .peekable();
+    let is_another = told.peek().is_some() || is_gateway_status(arrived);
+    (is_another && told.all(|status| status != arrived)).then_some(arrived)
 }
 
 fn is_gateway_status(status: u16) -> bool {

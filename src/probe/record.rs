@@ -136,8 +136,12 @@ impl Record {
 
     /// What was tried as a handshake turned out to be negotiation: its time is kept on its span only.
     pub(super) fn was_negotiation(&mut self, operation: usize, error: impl Into<Text>) {
-        *self.slot(Layer::Http) = LayerResult::default();
-        *self.slot(Layer::Initialize) = LayerResult::default();
+        for layer in [Layer::Http, Layer::Initialize] {
+            let slot = self.slot(layer);
+            if slot.outcome != Outcome::Skipped {
+                *slot = LayerResult::default();
+            }
+        }
         if let Some(operation) = self.operations.get_mut(operation) {
             operation.kind = OperationKind::Negotiate;
             operation.error = Some(error.into());

@@ -1,0 +1,327 @@
+//! What several tests need: the program, other programs, free ports, waiting.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The longest that any test waits for something that has to come. Machines of tests are slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test, with nothing of the caller's environment that could change what it does.
+pub(crate) fn mcpprobe() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcpprobe"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs `mcpprobe` with `args` to its end.
+pub(crate) fn run(args: &[&str]) -> Output {
+    mcpprobe().args(args).output().expect("mcpprobe runs")
+}
+
+/// `check --format json` with `args`: the document and the exit code.
+pub(crate) fn check_json(args: &[&str]) -> (Value, i32) {
+    let output = mcpprobe()
+        .args(["check", "--format", "json"])
+        .args(args)
+        .output()
+        .expect("mcpprobe runs");
+    let code = output.status.code().expect("an exit code");
+    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {output:?}");
+    });
+    (document, code)
+}
+
+/// The only target of a `check --format json` document.
+pub(crate) fn only_target(document: &Value) -> &Value {
+    let targets = document["targets"].as_array().expect("targets");
+    assert_eq!(targets.len(), 1);
+    &targets[0]
+}
+
+/// The cache that `tests/install` fills.
+pub(crate) fn cache() -> PathBuf {
+    let explicit = std::env::var_os("MCPPROBE_TESTS_CACHE").map(PathBuf::from);
+    let xdg = || std::env::var_os("XDG_CACHE_HOME").map(|base| PathBuf::from(base).join("mcpprobe-tests"));
+    let home = || std::env::var_os("HOME").map(|base| PathBuf::from(base).join(".cache/mcpprobe-tests"));
+    let cache = explicit.or_else(xdg).or_else(home).expect("HOME is set");
+    assert!(cache.is_dir(), "{} is missing: run tests/install", cache.display());
+    cache
+}
+
+/// A file of this folder.
+pub(crate) fn here(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
+}
+
+/// A port of the loopback interface on which nobody listens.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Tries `attempt` until it answers, for at most [`PATIENCE`].
+pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < until, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Another program, killed when the test ends.
+pub(crate) struct Program {
+    child: Child,
+}
+
+impl Program {
+    /// Starts `command` and waits until something accepts connections on `port`.
+    pub(crate) fn start(command: &mut Command, port: u16) -> Self {
+        let mut program = Self::spawn(command);
+        eventually(&format!("port {port}"), || {
+            if let Ok(Some(status)) = program.child.try_wait() {
+                panic!("{command:?} ended: {status}");
+            }
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        program
+    }
+
+    /// Starts `command`; its stdout and stderr are thrown away unless the command says otherwise.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}; has tests/install run?"));
+        Self { child }
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// One HTTP request to a port of this machine: status and body.
+pub(crate) fn http(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    use std::io::{Read, Write};
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    let text = String::from_utf8_lossy(&answer);
+    let status = text.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+/// A real Jaeger with its spans in memory, on ports of its own.
+pub(crate) struct Jaeger {
+    pub(crate) program: Program,
+    pub(crate) query: u16,
+    pub(crate) otlp: u16,
+}
+
+impl Jaeger {
+    pub(crate) fn start() -> Self {
+        let (query, otlp) = (free_port(), free_port());
+        let program = Program::start(
+            Command::new(cache().join("jaeger/jaeger"))
+                .arg("--config")
+                .arg(format!("file:{}", here("servers/jaeger.yaml").display()))
+                .env("QUERY_PORT", query.to_string())
+                .env("OTLP_HTTP_PORT", otlp.to_string())
+                .env("OTLP_GRPC_PORT", free_port().to_string())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+            query,
+        );
+        eventually("the OTLP receiver", || TcpStream::connect(("127.0.0.1", otlp)).ok());
+        Self { program, query, otlp }
+    }
+
+    /// The trace as Jaeger has it, once it has it.
+    pub(crate) fn trace(&self, id: &str, spans: usize) -> Vec<Value> {
+        eventually(&format!("{spans} spans of trace {id}"), || {
+            let (status, body) = http("GET", self.query, &format!("/api/traces/{id}"), &[], "");
+            let page: Value = serde_json::from_str(&dechunked(&body)).ok()?;
+            let found = page["data"][0]["spans"].as_array()?.clone();
+            (status == 200 && found.len() >= spans).then_some(found)
+        })
+    }
+}
+
+/// Go answers long bodies in chunks.
+fn dechunked(body: &str) -> String {
+    if body.starts_with('{') {
+        return body.to_owned();
+    }
+    let mut whole = String::new();
+    let mut rest = body;
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 || after.len() < size {
+            break;
+        }
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+/// The demo server of `examples/`, on a free port.
+pub(crate) struct Demo {
+    pub(crate) program: Program,
+    pub(crate) port: u16,
+    control: u16,
+}
+
+impl Demo {
+    /// `otlp`: the port that it exports its spans to.
+    pub(crate) fn start(service: &str, otlp: Option<u16>) -> Self {
+        let (port, control) = (free_port(), free_port());
+        let mut command = Command::new(example("demo_server"));
+        command
+            .args(["--port", &port.to_string(), "--control-port", &control.to_string(), "--service", service])
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .stdout(Stdio::null());
+        if let Some(otlp) = otlp {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{otlp}"));
+        }
+        Self {
+            program: Program::start(&mut command, port),
+            port,
+            control,
+        }
+    }
+
+    pub(crate) fn fail(&self, mode: &str) {
+        let (status, body) = http("POST", self.control, &format!("/control?fail={mode}"), &[], "");
+        assert_eq!(status, 200, "{body}");
+    }
+
+    pub(crate) fn sessions(&self) -> u64 {
+        let (_, body) = http("GET", self.control, "/control", &[], "");
+        let state: Value = serde_json::from_str(&body).unwrap();
+        state["sessions"].as_u64().expect("sessions")
+    }
+}
+
+/// An example's binary, which `cargo test` has built beside ours.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_mcpprobe"));
+    let path = program.parent().unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is missing: cargo build --examples", path.display());
+    path
+}
+
+/// A `mcpprobe watch` with its configuration in a folder of its own.
+pub(crate) struct Watch {
+    pub(crate) program: Program,
+    folder: tempfile::TempDir,
+}
+
+impl Watch {
+    /// Writes `config` and starts watching.
+    pub(crate) fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("servers.toml"), config).unwrap();
+        let program = Self::spawn(folder.path());
+        Self { program, folder }
+    }
+
+    fn spawn(folder: &std::path::Path) -> Program {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
+        Program::spawn(
+            mcpprobe()
+                .args(["watch", "--log-format", "json"])
+                .arg(folder.join("servers.toml"))
+                .stdout(log.try_clone().unwrap())
+                .stderr(log),
+        )
+    }
+
+    /// Stops it with SIGTERM and starts it again on the same store.
+    pub(crate) fn restart(&mut self) {
+        self.program.signal("TERM");
+        assert_eq!(self.program.wait(), 0);
+        self.program = Self::spawn(self.folder.path());
+    }
+
+    pub(crate) fn file(&self) -> String {
+        self.folder.path().join("servers.toml").display().to_string()
+    }
+
+    /// Every line written so far.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+            .collect()
+    }
+
+    /// `status --format json` of one target.
+    pub(crate) fn status(&self, name: &str) -> Value {
+        let output = run(&["status", "--format", "json", &self.file()]);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        let targets = document["targets"].as_array().unwrap();
+        targets.iter().find(|target| target["name"] == name).cloned().unwrap_or_else(|| panic!("{document}"))
+    }
+
+    /// Waits until `status` shows `state`.
+    pub(crate) fn until_state(&self, name: &str, state: &str) -> Value {
+        eventually(&format!("{name} {state}"), || {
+            let status = self.status(name);
+            (status["state"] == state).then_some(status)
+        })
+    }
+
+    /// Waits for the last verdict on `name`.
+    pub(crate) fn until_verdict(&self, name: &str) -> Value {
+        eventually(&format!("the last verdict on {name}"), || {
+            self.lines().into_iter().find(|line| {
+                line["event"] == "verdict" && line["name"] == name && line["provisional"] == false
+            })
+        })
+    }
+}

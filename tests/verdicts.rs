@@ -1,0 +1,216 @@
+//! Verdicts, each from really breaking a really instrumented server under `watch`, with a real Jaeger.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::{Demo, Jaeger, Watch, eventually, free_port, http, run};
+
+/// Longer than a span may be late, so that the passed probes before the fault count.
+const HEALTHY: Duration = Duration::from_secs(14);
+
+/// Watches `url` every second and asks Jaeger soon after a failure.
+fn watch(jaeger: &Jaeger, url: &str) -> Watch {
+    Watch::start(&format!(
+        r#"
+        [defaults]
+        every = "1s"
+        timeout = "2s"
+        [[server]]
+        name = "target"
+        url = "{url}"
+        [telemetry]
+        endpoint = "http://127.0.0.1:{}"
+        [traces]
+        backend = "jaeger"
+        url = "http://127.0.0.1:{}"
+        recheck = ["3s", "7s", "14s"]
+        "#,
+        jaeger.otlp, jaeger.query
+    ))
+}
+
+fn mcp(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/mcp")
+}
+
+/// Watches a healthy server for a while, breaks it, and compares the last verdict.
+fn verdict_after(jaeger: &Jaeger, url: &str, break_it: impl FnOnce(), expected: &str) -> Watch {
+    let watch = watch(jaeger, url);
+    watch.until_state("target", "up");
+    std::thread::sleep(HEALTHY);
+    break_it();
+    watch.until_state("target", "down");
+    let line = watch.until_verdict("target");
+    assert_eq!(line["verdict"], expected, "{line}");
+    let status = eventually("the verdict in status", || {
+        let status = watch.status("target");
+        (status["provisional"] == false).then_some(status)
+    });
+    assert_eq!(status["verdict"], expected);
+    assert_eq!(status["incident"], line["incident"]);
+    watch
+}
+
+#[test]
+fn application_when_the_server_answers_with_errors() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("application", Some(jaeger.otlp));
+    let watch = verdict_after(&jaeger, &mcp(demo.port), || demo.fail("initialize"), "application");
+    // The same by hand, with the evidence.
+    let status = watch.status("target");
+    let at = status["since"].as_str().unwrap();
+    let output = run(&["correlate", &watch.file(), "--server", "target", "--at", at, "--format", "json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    assert_eq!(document["verdict"], "application");
+    assert_eq!(document["incident"], status["incident"]);
+    assert!(document["counts"]["probe_trace_spans"].as_u64().unwrap() > 0, "{document}");
+    assert!(!document["spans"].as_array().unwrap().is_empty());
+    assert!(!document["queries"].as_array().unwrap().is_empty());
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn infrastructure_when_the_server_is_gone() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("infrastructure", Some(jaeger.otlp));
+    let port = demo.port;
+    verdict_after(&jaeger, &mcp(port), move || drop(demo), "infrastructure");
+}
+
+#[test]
+fn not_instrumented_when_the_server_never_left_a_span() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("silent", None);
+    let port = demo.port;
+    verdict_after(&jaeger, &mcp(port), move || drop(demo), "not_instrumented");
+}
+
+#[test]
+fn response_lost_when_the_answer_does_not_arrive() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("response-lost", Some(jaeger.otlp));
+    verdict_after(&jaeger, &mcp(demo.port), || demo.fail("drop"), "response_lost");
+}
+
+#[test]
+fn path_when_others_are_served_and_we_are_not() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("path", Some(jaeger.otlp));
+    let proxy = Proxy::start(demo.port);
+    let others = Others::start(demo.port);
+    let cut = Arc::clone(&proxy.cut);
+    verdict_after(
+        &jaeger,
+        &mcp(proxy.port),
+        move || cut.store(true, Ordering::Relaxed),
+        "path",
+    );
+    drop(others);
+}
+
+#[test]
+fn inconclusive_when_the_backend_is_down() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("backend-down", Some(jaeger.otlp));
+    let port = demo.port;
+    let freeze = || {
+        // Frozen, not gone: it accepts connections and never answers.
+        jaeger.program.signal("STOP");
+        drop(demo);
+    };
+    verdict_after(&jaeger, &mcp(port), freeze, "inconclusive");
+}
+
+#[test]
+fn inconclusive_when_tracing_broke_before_the_server_did() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("tracing-off", Some(jaeger.otlp));
+    let port = demo.port;
+    let break_both = move || {
+        demo.fail("tracing-off");
+        std::thread::sleep(HEALTHY);
+        drop(demo);
+    };
+    verdict_after(&jaeger, &mcp(port), break_both, "inconclusive");
+}
+
+/// A TCP proxy that can be cut: then it refuses and resets.
+struct Proxy {
+    port: u16,
+    cut: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    fn start(to: u16) -> Self {
+        let port = free_port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = Arc::clone(&cut);
+        std::thread::spawn(move || {
+            while !is_cut.load(Ordering::Relaxed) {
+                if let Ok((client, _)) = listener.accept() {
+                    client.set_nonblocking(false).unwrap();
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                    pump(client.try_clone().unwrap(), server.try_clone().unwrap());
+                    pump(server, client);
+                } else {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        Self { port, cut }
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(read @ 1..) = from.read(&mut piece) {
+            if to.write_all(&piece[..read]).is_err() {
+                break;
+            }
+        }
+        to.shutdown(std::net::Shutdown::Both).ok();
+    });
+}
+
+/// Somebody else who goes on using the server directly.
+struct Others {
+    stop: Arc<AtomicBool>,
+}
+
+impl Others {
+    fn start(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                call(port);
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        });
+        eventually("the first answer to others", || (call(port) == 200).then_some(()));
+        Self { stop }
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn call(port: u16) -> u16 {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"others","version":"1"}}}}"#;
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+        ("MCP-Protocol-Version", "2026-07-28"),
+        ("Mcp-Method", "tools/list"),
+    ];
+    http("POST", port, "/mcp", &headers, body).0
+}
