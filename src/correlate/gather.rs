@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 
 use super::jaeger::{BackendSpan, Jaeger, SEARCH_LIMIT, Unavailable};
 use crate::model::{
-    BackendState, Case, Evidence, FailedProbe, OWN_SCOPE, PassedProbe, ServerSpan, ServiceName,
-    SpanId, SpanKind, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, Evidence, FailedProbe, Layer, OWN_SCOPE, OperationKind, PassedProbe, Reason,
+    ServerSpan, ServiceName, SpanId, SpanKind, StoredProbe, Text, TraceId, Window,
 };
 
 /// Failed probes whose traces are asked for: the first, and the latest.
@@ -19,6 +19,9 @@ const MAX_PASSED: usize = 12;
 
 /// A failed probe so young that its spans may still be on their way is left out, but for the first one.
 const OWN_SPANS_GRACE: Duration = Duration::from_secs(10);
+
+/// A baseline is not made shorter than this: its last quarter would hold nothing.
+const SHORTEST_BASELINE: Duration = Duration::from_secs(10);
 
 /// Joined traces that have to name the same service before it counts as the target's.
 const JOINED_TO_LEARN: usize = 3;
@@ -48,7 +51,12 @@ pub async fn learn(
     let answers = join_all(traces.iter().map(|id| jaeger.trace(*id))).await;
     let answers: Vec<_> = answers.into_iter().collect::<Result<_, Unavailable>>()?;
     let is_targets = |span: &BackendSpan| match configured {
-        Some(service) => span.service == service.name && span.resource_matches(service),
+        Some(service) => {
+            span.service == service.name
+                && span.resource_matches(service)
+                && !is_health_check(span)
+                && (span.kind() == SpanKind::Server || has_mcp_attributes(span))
+        }
         None => is_foreign_mcp(span),
     };
     let joined = answers.iter().filter(|spans| spans.iter().any(is_targets)).count();
@@ -76,18 +84,28 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
             attributes: BTreeMap::new(),
         })
     });
-    let (baseline, gap) = windows(case, &failed, now);
+    let (mut baseline, gap) = windows(case, &failed, now);
+    let silence_to = silence_end(case, gap, now);
+    let skew = service
+        .as_ref()
+        .map_or(Skew::NONE, |service| clock_skew(passed_traces.iter().chain(&failed_traces), service));
     let found = match (&service, &backend) {
         (Some(service), BackendState::Answered) => {
-            let window = Window {
-                from: baseline.from,
-                to: gap.to,
+            let since = Window {
+                from: gap.from,
+                to: silence_to,
             };
-            search(jaeger, service, window, &mut backend).await
+            let search = Search {
+                jaeger,
+                service,
+                skew,
+            };
+            let mut found = search.all(since, &mut backend).await;
+            found.extend(search.as_far_back_as_possible(&mut baseline, &mut backend).await);
+            found
         }
         _ => Vec::new(),
     };
-    let skew = clock_skew(passed_traces.iter().chain(&failed_traces));
     let mut all: HashMap<(TraceId, SpanId), BackendSpan> = HashMap::new();
     for span in failed_traces.iter().chain(&passed_traces).flatten().chain(&found) {
         all.entry((span.trace_id, span.span_id)).or_insert_with(|| span.clone());
@@ -116,20 +134,16 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
         candidates: candidates(&passed_traces, service.as_ref()),
         failed: failed
             .iter()
-            .map(|probe| failed_probe(probe, &failed_traces))
+            .filter_map(|probe| Some(failed_probe(probe, probe.layer?, &failed_traces)))
             .collect(),
         passed,
         service: service.map(|service| service.name.into()),
         service_shared_with: case.service_shared_with.as_ref().map(Text::new),
         baseline,
         gap,
+        silence_to,
         spans,
-        probe_traces: case
-            .failed
-            .iter()
-            .chain(&case.passed)
-            .map(|probe| probe.trace_id)
-            .collect(),
+        probe_traces: own_traces(case),
         negotiation,
     }
 }
@@ -206,25 +220,99 @@ fn windows(case: &Case, failed: &[&StoredProbe], now: SystemTime) -> (Window, Wi
     (baseline, gap)
 }
 
-async fn search(
-    jaeger: &Jaeger,
-    service: &ServiceName,
-    window: Window,
-    backend: &mut BackendState,
-) -> Vec<BackendSpan> {
-    match jaeger.search(&service.name, window).await {
-        Ok((spans, false)) => spans,
-        Ok((spans, true)) => {
-            *backend = BackendState::Truncated(Text::new(format!(
-                "{SEARCH_LIMIT} traces of {} and perhaps more",
-                service.name
-            )));
-            spans
+/// Silence is looked for up to now, but for what may still be on its way, and never past the recovery.
+fn silence_end(case: &Case, gap: Window, now: SystemTime) -> SystemTime {
+    let seen = now.checked_sub(OWN_SPANS_GRACE).unwrap_or(now);
+    let first = case.failed.first().map_or(case.at, |probe| probe.started_at);
+    seen.min(first + case.window)
+        .min(case.recovered_at.unwrap_or(seen))
+        .max(gap.to)
+}
+
+/// Searches for the spans of one service, in its own clock.
+struct Search<'a> {
+    jaeger: &'a Jaeger,
+    service: &'a ServiceName,
+    skew: Skew,
+}
+
+impl Search<'_> {
+    /// Every span in `window`, or the backend is not to be believed.
+    async fn all(&self, window: Window, backend: &mut BackendState) -> Vec<BackendSpan> {
+        match self.once(window).await {
+            Ok((spans, false)) => spans,
+            Ok((spans, true)) => {
+                *backend = BackendState::Truncated(Text::new(format!(
+                    "{SEARCH_LIMIT} traces of {} since the last passed probe, and perhaps more",
+                    self.service.name
+                )));
+                spans
+            }
+            Err(why) => {
+                *backend = BackendState::Unavailable(why);
+                Vec::new()
+            }
         }
-        Err(why) => {
-            *backend = BackendState::Unavailable(why);
-            Vec::new()
+    }
+
+    /// A busy service has more traces in the baseline than one answer holds. What matters is its end: the
+    /// baseline is halved until it can be answered whole.
+    async fn as_far_back_as_possible(
+        &self,
+        baseline: &mut Window,
+        backend: &mut BackendState,
+    ) -> Vec<BackendSpan> {
+        loop {
+            match self.once(*baseline).await {
+                Ok((spans, false)) => return spans,
+                Ok((_, true)) if baseline.length() > SHORTEST_BASELINE => {
+                    baseline.from = baseline.to - baseline.length() / 2;
+                }
+                Ok((spans, true)) => {
+                    *backend = BackendState::Truncated(Text::new(format!(
+                        "{SEARCH_LIMIT} traces of {} in the last seconds before the failure, and perhaps more",
+                        self.service.name
+                    )));
+                    return spans;
+                }
+                Err(why) => {
+                    *backend = BackendState::Unavailable(why);
+                    return Vec::new();
+                }
+            }
         }
+    }
+
+    async fn once(&self, window: Window) -> Result<(Vec<BackendSpan>, bool), Unavailable> {
+        let window = Window {
+            from: self.skew.theirs(window.from),
+            to: self.skew.theirs(window.to),
+        };
+        self.jaeger.search(&self.service.name, window).await
+    }
+}
+
+/// How far the server's clock is from ours.
+#[derive(Clone, Copy)]
+struct Skew {
+    by: Duration,
+    ahead: bool,
+}
+
+impl Skew {
+    const NONE: Self = Self {
+        by: Duration::ZERO,
+        ahead: true,
+    };
+
+    /// A time of our clock as the server's clock shows it.
+    fn theirs(self, ours: SystemTime) -> SystemTime {
+        if self.ahead { ours + self.by } else { ours - self.by }
+    }
+
+    /// A time of the server's clock as ours shows it.
+    fn ours(self, theirs: SystemTime) -> SystemTime {
+        if self.ahead { theirs - self.by } else { theirs + self.by }
     }
 }
 
@@ -242,13 +330,32 @@ fn is_foreign_mcp(span: &BackendSpan) -> bool {
     !is_own(span) && has_mcp_attributes(span)
 }
 
+/// Whether a service that speaks of MCP is only a gateway: another service takes requests below it.
+fn is_gateway(service: &str, trace: &[BackendSpan]) -> bool {
+    let by_id: HashMap<_, _> = trace.iter().map(|span| (span.span_id, span)).collect();
+    let is_below = |span: &BackendSpan| {
+        let mut next = span.parent.and_then(|parent| by_id.get(&parent));
+        for _ in 0..by_id.len() {
+            match next {
+                Some(above) if above.service == service => return true,
+                Some(above) => next = above.parent.and_then(|parent| by_id.get(&parent)),
+                None => return false,
+            }
+        }
+        false
+    };
+    trace
+        .iter()
+        .any(|span| !is_own(span) && span.service != service && span.kind() == SpanKind::Server && is_below(span))
+}
+
 /// The service that owns the spans of MCP in enough traces, if it is always the same one.
 fn learnt_service(traces: &[Vec<BackendSpan>]) -> Option<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for trace in traces {
         let services: BTreeSet<_> = trace
             .iter()
-            .filter(|span| is_foreign_mcp(span))
+            .filter(|span| is_foreign_mcp(span) && !is_gateway(&span.service, trace))
             .map(|span| span.service.as_str())
             .collect();
         for service in services {
@@ -290,68 +397,94 @@ fn is_joined(span: &ServerSpan, service: Option<&ServiceName>) -> bool {
     }
 }
 
-fn failed_probe(probe: &StoredProbe, traces: &[Vec<BackendSpan>]) -> FailedProbe {
-    let operation = probe.failed_operation.as_ref();
+fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) -> FailedProbe {
+    let operation = probe.failed_operation();
+    // A status with a JSON-RPC error in it was spoken by something that knows MCP, not by something in front.
+    let by_status = probe.reason == Some(Reason::HttpStatus);
     FailedProbe {
         trace_id: probe.trace_id,
         started_at: probe.started_at,
         ended_at: probe.ended_at,
-        layer: probe.layer.unwrap_or(crate::model::Layer::Transport),
-        http_status: probe.http_status,
+        layer,
+        http_status: probe.http_status.filter(|_| by_status),
         failed_span: operation.map(|operation| operation.span_id),
         failed_step: operation.map(|operation| Window {
             from: probe.started_at + operation.start,
             to: probe.started_at + operation.end,
         }),
         answered: operation.is_some_and(|operation| operation.answered),
+        timed_out: matches!(probe.reason, Some(Reason::HttpTimeout | Reason::Timeout)),
         own_spans_found: has_own_spans(traces, probe.trace_id),
     }
 }
 
+/// The traces of our own probes of this target.
+fn own_traces(case: &Case) -> BTreeSet<TraceId> {
+    let looked_at = case.failed.iter().chain(&case.passed).map(|probe| probe.trace_id);
+    looked_at.chain(case.own_traces.iter().copied()).collect()
+}
+
 /// Our spans named `mcp.negotiate`, in the traces of this target's probes.
 fn negotiation<'s>(case: &Case, spans: impl Iterator<Item = &'s BackendSpan>) -> BTreeSet<SpanId> {
-    let ours: BTreeSet<_> = case
+    let ours = own_traces(case);
+    // Those of the failed probes are known without the backend.
+    let remembered = case
         .failed
         .iter()
-        .chain(&case.passed)
-        .map(|probe| probe.trace_id)
-        .collect();
+        .flat_map(|probe| &probe.operations)
+        .filter(|operation| operation.kind == OperationKind::Negotiate)
+        .map(|operation| operation.span_id);
     spans
         .filter(|span| ours.contains(&span.trace_id) && is_own(span) && span.name == "mcp.negotiate")
         .map(|span| span.span_id)
+        .chain(remembered)
         .collect()
 }
 
-/// How far the server's clock is ahead (`Ok`) or behind (`Err`): the middle of its spans against the
-/// middle of ours that they answer, the median of all.
-fn clock_skew<'t>(traces: impl Iterator<Item = &'t Vec<BackendSpan>>) -> Result<Duration, Duration> {
+/// The middle of the service's spans against the middle of ours that they answer, the median of all. Only its own
+/// spans tell: a gateway between has another clock.
+fn clock_skew<'t>(traces: impl Iterator<Item = &'t Vec<BackendSpan>>, service: &ServiceName) -> Skew {
     let middle = |span: &BackendSpan| span.start + span.duration / 2;
-    let mut ahead = Vec::new();
+    let mut differences = Vec::new();
     for trace in traces {
-        let own: HashMap<_, _> = trace
-            .iter()
-            .filter(|span| is_own(span))
-            .map(|span| (span.span_id, span))
-            .collect();
-        for span in trace.iter().filter(|span| !is_own(span)) {
-            let Some(ours) = span.parent.and_then(|parent| own.get(&parent)) else {
+        let by_id: HashMap<_, _> = trace.iter().map(|span| (span.span_id, span)).collect();
+        for span in trace.iter().filter(|span| !is_own(span) && span.service == service.name) {
+            let Some(ours) = own_ancestor(span, &by_id) else {
                 continue;
             };
-            let difference = match middle(span).duration_since(middle(ours)) {
+            differences.push(match middle(span).duration_since(middle(ours)) {
                 Ok(ahead) => signed_micros(ahead),
                 Err(behind) => -signed_micros(behind.duration()),
-            };
-            ahead.push(difference);
+            });
         }
     }
-    ahead.sort_unstable();
-    let median = ahead.get(ahead.len() / 2).copied().unwrap_or_default();
-    let size = Duration::from_micros(median.unsigned_abs());
-    match () {
-        () if size < SKEW_NOTICED => Ok(Duration::ZERO),
-        () if median > 0 => Ok(size),
-        () => Err(size),
+    differences.sort_unstable();
+    let median = differences.get(differences.len() / 2).copied().unwrap_or_default();
+    let by = Duration::from_micros(median.unsigned_abs());
+    if by < SKEW_NOTICED {
+        return Skew::NONE;
     }
+    Skew {
+        by,
+        ahead: median > 0,
+    }
+}
+
+/// The nearest span of ours above `span`.
+fn own_ancestor<'t>(
+    span: &'t BackendSpan,
+    by_id: &HashMap<SpanId, &'t BackendSpan>,
+) -> Option<&'t BackendSpan> {
+    let mut next = by_id.get(&span.parent?);
+    // A chain is never longer than the trace; a cycle can only come from a broken exporter.
+    for _ in 0..by_id.len() {
+        match next {
+            Some(ancestor) if is_own(ancestor) => return Some(ancestor),
+            Some(ancestor) => next = by_id.get(&ancestor.parent?),
+            None => return None,
+        }
+    }
+    None
 }
 
 fn signed_micros(duration: Duration) -> i64 {
@@ -362,7 +495,7 @@ fn server_span(
     span: &BackendSpan,
     all: &HashMap<(TraceId, SpanId), BackendSpan>,
     service: Option<&ServiceName>,
-    skew: Result<Duration, Duration>,
+    skew: Skew,
 ) -> ServerSpan {
     let text = |keys: &[&str]| keys.iter().find_map(|key| span.tag(key)).map(Text::new);
     let http_status = ["http.response.status_code", "http.status_code"]
@@ -379,9 +512,9 @@ fn server_span(
         kind: span.kind(),
         has_mcp_attributes: has_mcp_attributes(span),
         is_health_check: is_health_check(span),
-        start: match skew {
-            Ok(ahead) => span.start - ahead,
-            Err(behind) => span.start + behind,
+        start: match service {
+            Some(service) if span.service == service.name => skew.ours(span.start),
+            _ => span.start,
         },
         duration: span.duration,
         is_error: span.is_error(),
@@ -417,17 +550,25 @@ fn is_callers_fault(span: &BackendSpan, http_status: Option<u16>) -> bool {
     by_code || by_status || span.tag("error.type") == Some("tool_error")
 }
 
-/// Health checks go on as long as the process lives and say nothing about MCP.
+/// Health checks go on as long as the process lives and say nothing about MCP. A span that names a method of
+/// MCP is none, whatever its path.
 fn is_health_check(span: &BackendSpan) -> bool {
-    const PATHS: [&str; 10] = [
-        "/health", "/healthz", "/livez", "/live", "/liveness", "/ready", "/readyz", "/readiness", "/ping", "/metrics",
+    const WORDS: [&str; 16] = [
+        "health", "healthz", "healthcheck", "health-check", "health_check", "heartbeat", "live", "livez", "liveness",
+        "ready", "readyz", "readiness", "metrics", "ping", "status", "up",
     ];
+    const AGENTS: [&str; 3] = ["kube-probe", "ELB-HealthChecker", "GoogleHC"];
+    if let Some(method) = span.tag("mcp.method.name") {
+        return method == "ping";
+    }
+    let agent = ["user_agent.original", "http.user_agent"].iter().find_map(|key| span.tag(key));
+    let by_agent = agent.is_some_and(|agent| AGENTS.iter().any(|known| agent.starts_with(known)));
     let path = ["url.path", "http.target", "http.route"]
         .iter()
         .find_map(|key| span.tag(key))
         .or_else(|| span.name.split_whitespace().last());
     let path = path.unwrap_or_default().split('?').next().unwrap_or_default();
-    let path = path.trim_end_matches('/');
-    let by_path = PATHS.iter().any(|known| path.ends_with(known));
-    by_path || span.tag("mcp.method.name") == Some("ping") || span.name.starts_with("grpc.health")
+    let last = path.trim_end_matches('/').rsplit_once('/').map(|(_, last)| last);
+    let by_path = last.is_some_and(|last| WORDS.contains(&last));
+    by_agent || by_path || span.name.starts_with("grpc.health")
 }

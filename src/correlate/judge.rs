@@ -3,6 +3,7 @@
 //! A wrong verdict sends the wrong team to the wrong place, so every rule that blames somebody
 //! needs positive proof, and what is not proven is `inconclusive` with the reason.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use crate::model::{
@@ -55,7 +56,7 @@ impl<'e> Bench<'e> {
             .iter()
             .filter(|span| is_targets(span, evidence))
             .collect();
-        spans.sort_by_key(|span| span.start);
+        spans.sort_by_key(|span| (span.start, span.span_id));
         Self { evidence, spans }
     }
 
@@ -111,8 +112,9 @@ impl<'e> Bench<'e> {
             ));
         }
         let in_its_place = status_from_in_front(probe, &joined);
-        let its_own_came = probe.answered && in_its_place.is_none();
-        if let Some(span) = joined.iter().find(|span| !its_own_came && outlasts(span, probe)) {
+        // A connection that broke earlier says nothing of how long the server would have taken.
+        let given_up = probe.timed_out || in_its_place.is_some();
+        if let Some(span) = joined.iter().find(|span| given_up && outlasts(span, probe)) {
             let took = humantime::format_duration(Duration::from_millis(as_millis(span.duration)));
             return at_fault(format!(
                 "{} got our request and took {took} for {}, longer than we waited",
@@ -137,13 +139,17 @@ impl<'e> Bench<'e> {
 
     /// Rule 3.
     fn others_served(&self) -> Option<Match> {
-        let from = self.first_failure()?;
+        // The first failure is certain at the end of the first failed probe: until then the server may have died under it.
+        let from = self.evidence.failed.first()?.ended_at;
         let served = self
             .foreign_since(from)
             .filter(|span| !span.is_error)
             .count();
-        // A span in our own failed trace: then it did see us.
-        if served == 0 || self.in_failed_traces() > 0 {
+        // A span in our own failed trace: then it did see us. And where our probes do not normally leave
+        // spans, only a connection that never came about proves that it did not.
+        let unseen =
+            self.last_failed_at_transport() || self.joined_in_a_row(self.first_failure()?) >= JOINED_NEEDED;
+        if served == 0 || self.in_failed_traces() > 0 || !unseen {
             return None;
         }
         Some(self.unless_shared(
@@ -171,7 +177,8 @@ impl<'e> Bench<'e> {
             if !gap.is_empty() && gap.iter().all(|span| span.is_own_error()) {
                 ("spans since the last passed probe, all of them", gap.len())
             } else {
-                let errors = self.until_last_asking().rev().take_while(|s| s.is_own_error()).count();
+                let last = self.until_last_asking().rev().take_while(|s| s.is_own_error());
+                let errors = requests(last);
                 let enough = errors >= LAST_ERRORS;
                 ("last spans before the silence are", if enough { errors } else { 0 })
             }
@@ -228,7 +235,13 @@ impl<'e> Bench<'e> {
             ));
         }
         let joined = self.joined_in_a_row(from);
-        let expected = self.expected_in_gap(from);
+        let (expected, came_back) = self.expected_in_silence(from);
+        if came_back && expected < EXPECTED_NEEDED {
+            return unproven(format!(
+                "{} served others again before we asked it again: it may have been gone, or only we were cut off",
+                self.service()
+            ));
+        }
         if joined >= JOINED_NEEDED || expected >= EXPECTED_NEEDED {
             return None;
         }
@@ -315,23 +328,36 @@ impl<'e> Bench<'e> {
             .count()
     }
 
-    /// How many spans the rate of the last quarter of the baseline makes expected since `from`.
-    fn expected_in_gap(&self, from: SystemTime) -> f64 {
+    /// How many requests the rate of the last quarter of the baseline makes expected from `from` on until the silence
+    /// ends, and whether a span of the target ended it.
+    fn expected_in_silence(&self, from: SystemTime) -> (f64, bool) {
         let baseline = self.evidence.baseline;
         let quarter = baseline.length() / 4;
         let start = baseline.to.checked_sub(quarter).unwrap_or(baseline.from);
-        let seen = self
+        let others = |span: &&&ServerSpan| !self.evidence.probe_traces.contains(&span.trace_id);
+        let seen = requests(
+            self.spans
+                .iter()
+                .filter(|span| span.start >= start && baseline.holds(span.start))
+                .filter(others),
+        );
+        let end = self
             .spans
             .iter()
-            .filter(|span| span.start >= start && baseline.holds(span.start))
-            .filter(|span| !self.evidence.probe_traces.contains(&span.trace_id))
-            .count();
-        let silence = self.evidence.gap.to.duration_since(from).unwrap_or_default();
+            .filter(others)
+            .map(|span| span.start)
+            .find(|start| (self.evidence.gap.to..self.evidence.silence_to).contains(start));
+        let until = end.unwrap_or(self.evidence.silence_to);
+        let silence = until.duration_since(from).unwrap_or_default();
         if quarter.is_zero() {
-            return 0.0;
+            return (0.0, end.is_some());
         }
         let seen = f64::from(u32::try_from(seen).unwrap_or(u32::MAX));
-        seen * silence.as_secs_f64() / quarter.as_secs_f64()
+        (seen * silence.as_secs_f64() / quarter.as_secs_f64(), end.is_some())
+    }
+
+    fn last_failed_at_transport(&self) -> bool {
+        self.evidence.failed.last().is_some_and(|probe| probe.layer == Layer::Transport)
     }
 
     fn in_failed_traces(&self) -> usize {
@@ -351,7 +377,7 @@ impl<'e> Bench<'e> {
         let found = evidence.failed.iter().filter(|p| p.own_spans_found).count();
         let failed = evidence.failed.len();
         let (joined, expected) = self.first_failure().map_or((0, 0.0), |from| {
-            (self.joined_in_a_row(from), self.expected_in_gap(from))
+            (self.joined_in_a_row(from), self.expected_in_silence(from).0)
         });
         vec![
             Control {
@@ -390,7 +416,7 @@ impl<'e> Bench<'e> {
         let mut spans = self.spans.clone();
         spans.sort_by_key(|span| {
             let joined = self.evidence.failed.iter().any(|p| p.trace_id == span.trace_id);
-            (!joined, !span.is_own_error(), std::cmp::Reverse(span.start))
+            (!joined, !span.is_own_error(), std::cmp::Reverse(span.start), span.span_id)
         });
         spans.into_iter().take(3).cloned().collect()
     }
@@ -415,6 +441,11 @@ fn is_targets(span: &ServerSpan, evidence: &Evidence) -> bool {
         }
         None => span.has_mcp_attributes && evidence.probe_traces.contains(&span.trace_id),
     }
+}
+
+/// Requests, not spans: one request may leave a handful.
+fn requests<'s>(spans: impl Iterator<Item = &'s &'s ServerSpan>) -> usize {
+    spans.map(|span| span.trace_id).collect::<BTreeSet<_>>().len()
 }
 
 /// Whether the server was still at it when we gave up. A span that did not start within our step

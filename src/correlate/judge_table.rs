@@ -130,6 +130,7 @@ struct Row {
     #[serde(default)]
     never_instrumented: bool,
     last_asking: Option<f64>,
+    silence_to: Option<f64>,
     #[serde(default)]
     spans: Vec<Spans>,
 }
@@ -151,6 +152,7 @@ struct Failed {
     status: Option<u16>,
     step: Option<[f64; 2]>,
     answered: Option<bool>,
+    timed_out: Option<bool>,
     #[serde(default)]
     own_spans_missing: bool,
 }
@@ -290,6 +292,10 @@ impl Row {
                 from: baseline_end,
                 to: at(self.last_asking.unwrap_or(last_asking)),
             },
+            silence_to: at(self
+                .silence_to
+                .or(self.last_asking)
+                .unwrap_or(last_asking)),
             spans: self.all_spans(&passed),
             probe_traces: owners.iter().map(|owner| owner.trace()).collect(),
             negotiation: owners
@@ -374,6 +380,7 @@ impl Failed {
             to: at(to),
         });
         let owner = Owner::Failed(number);
+        let answered = self.answered.unwrap_or(self.status.is_some());
         FailedProbe {
             trace_id: owner.trace(),
             started_at: at(start),
@@ -382,7 +389,8 @@ impl Failed {
             http_status: self.status,
             failed_span: step.map(|_| owner.span(Under::Step)),
             failed_step: step,
-            answered: self.answered.unwrap_or(self.status.is_some()),
+            answered,
+            timed_out: self.timed_out.unwrap_or(step.is_some() && !answered),
             own_spans_found: !self.own_spans_missing,
         }
     }

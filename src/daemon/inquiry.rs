@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::correlate::{self, Jaeger};
-use crate::model::{Case, Evidence, Judgement, ServiceName, Target, TracesSettings};
+use crate::model::{Case, Evidence, Judgement, ServiceName, Target, TracesSettings, Window};
 use crate::store::Reader;
 
 /// Asks about incidents.
@@ -89,7 +89,16 @@ impl Inquiry {
         };
         if subject.incident.is_none() {
             history.failed.clear();
+            history.recovered_at = None;
         }
+        let window = Window {
+            from: subject.at - 2 * self.settings.window,
+            to: subject.at + self.settings.window,
+        };
+        let own_traces = match &reader {
+            Some(reader) => reader.traces(&subject.target, window)?,
+            None => Default::default(),
+        };
         Ok(Case {
             service_shared_with: self.shared_with(&subject.target, service.as_ref(), reader.as_ref())?,
             target: subject.target,
@@ -97,6 +106,8 @@ impl Inquiry {
             at: subject.at,
             failed: history.failed,
             passed: history.passed,
+            recovered_at: history.recovered_at,
+            own_traces,
             service,
             ever_instrumented: remembered.instrumented,
             window: self.settings.window,

@@ -35,11 +35,16 @@ const RESULTS: usize = 1_024;
 /// Incidents that are asked about at once: a backend must not be hit by a hundred at the same moment.
 const INQUIRIES: usize = 4;
 
+/// From a backend's acceptance of a span to its being found: 0.2 s with Jaeger's memory, a second with Elasticsearch.
+const VISIBILITY: Duration = Duration::from_secs(1);
+
 /// How often targets are looked for whose service is not known yet, and how many are asked about each time.
 const LEARN_EVERY: Duration = Duration::from_secs(5);
 const LEARN_AT_ONCE: usize = 10;
 /// Between two attempts for one target.
 const LEARN_AGAIN: Duration = Duration::from_secs(60);
+/// Fewer passed probes are not worth asking about.
+const LEARN_LEAST: usize = 3;
 /// Passed probes whose traces are asked for, and how old they have to be for the server's spans to have arrived.
 const LEARN_PROBES: usize = 5;
 const LEARN_AGE: Duration = Duration::from_secs(10);
@@ -81,6 +86,8 @@ struct Learning {
 
 /// What background work ends with.
 enum Done {
+    /// A failing target was probed before its backend is asked about it: its slot, the incident, what was found.
+    Probed(usize, String, Option<Arc<ProbeResult>>),
     Judged(Result<Box<Finding>, String>),
     Learnt(usize, Option<Learnt>),
 }
@@ -188,10 +195,15 @@ impl Daemon {
                     Some(finished) => self.take_in(finished),
                     None => break,
                 },
-                Some(done) = background.join_next() => if let Ok(done) = done {
-                    self.take_in_background(done);
+                Some(done) = background.join_next() => match done {
+                    Ok(Done::Probed(index, incident, output)) => {
+                        self.take_in(Finished { index, output, overruns: 0 });
+                        self.ask(index, incident, &mut background, &permits);
+                    }
+                    Ok(done) => self.take_in_background(done),
+                    Err(_) => {}
                 },
-                () = sleep_until(recheck) => self.recheck(&mut background, &permits),
+                () = sleep_until(recheck) => self.recheck(&mut background, &started, &stop),
                 _ = learn.tick(), if self.inquiry.is_some() => self.learn(&mut background),
             }
         }
@@ -338,27 +350,41 @@ impl Daemon {
         }
     }
 
-    /// Starts the inquiries that are due.
-    fn recheck(&mut self, background: &mut JoinSet<Done>, permits: &Arc<Semaphore>) {
+    /// Begins the inquiries that are due with a probe. Without it nobody would know what the server's spans since the
+    /// last probe tell of: of an outage that others do not see, or of a server that is back.
+    fn recheck(&mut self, background: &mut JoinSet<Done>, started: &Arc<Started>, stop: &CancellationToken) {
         let now = Instant::now();
         while let Some(Reverse((at, ..))) = self.rechecks.peek()
             && *at <= now
             && let Some(Reverse((_, index, incident))) = self.rechecks.pop()
         {
-            let (Some(inquiry), Some(target)) = (self.inquiry.clone(), self.targets.get(index))
-            else {
-                continue;
-            };
-            let (permits, telemetry) = (Arc::clone(permits), self.telemetry.clone());
-            let (writer, target) = (Arc::clone(&self.writer), target.name.clone());
+            let open = self.tracked.get(index).and_then(|tracked| tracked.incident.as_ref());
+            let probe = (open == Some(&incident)).then(|| self.probe(index, started, stop));
             background.spawn(async move {
-                let _permit = permits.acquire().await;
-                // The failed probe's spans and row have to be where they will be looked for.
-                telemetry.flush().await;
-                tokio::task::spawn_blocking(move || writer.flush()).await.ok();
-                Done::Judged(judge_incident(&inquiry, target, incident).await)
+                let result = match probe {
+                    Some(probe) => probe.await,
+                    None => None,
+                };
+                Done::Probed(index, incident, result)
             });
         }
+    }
+
+    /// Asks the backend about an incident.
+    fn ask(&self, index: usize, incident: String, background: &mut JoinSet<Done>, permits: &Arc<Semaphore>) {
+        let (Some(inquiry), Some(target)) = (self.inquiry.clone(), self.targets.get(index)) else {
+            return;
+        };
+        let (permits, telemetry) = (Arc::clone(permits), self.telemetry.clone());
+        let (writer, target) = (Arc::clone(&self.writer), target.name.clone());
+        background.spawn(async move {
+            let _permit = permits.acquire().await;
+            // The failed probe's spans and row have to be where they will be looked for.
+            telemetry.flush().await;
+            tokio::task::spawn_blocking(move || writer.flush()).await.ok();
+            tokio::time::sleep(VISIBILITY).await;
+            Done::Judged(judge_incident(&inquiry, target, incident).await)
+        });
     }
 
     /// The open incident of a target, to be asked about.
@@ -394,20 +420,29 @@ impl Daemon {
                     provisional: finding.provisional,
                 });
             }
+            // Taken in by the loop, which can also ask.
+            Done::Probed(..) => {}
             Done::Judged(Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
             Done::Learnt(index, learnt) => self.take_in_learnt(index, learnt),
         }
     }
 
     fn take_in_learnt(&mut self, index: usize, learnt: Option<Learnt>) {
-        let (Some(learnt), Some(row), Some(target), Some(learning)) = (
-            learnt.filter(|learnt| learnt.joined > 0),
+        let (Some(row), Some(target), Some(learning)) = (
             self.rows.get(index),
             self.targets.get(index),
             self.learning.get_mut(index),
         ) else {
             return;
         };
+        let Some(learnt) = learnt else {
+            // Nothing could be asked yet: soon again.
+            learning.again = Instant::now();
+            return;
+        };
+        if learnt.joined == 0 {
+            return;
+        }
         learning.known = learnt.service.is_some() || target.service.is_some();
         self.writer.write(Write::Instrumented {
             target: *row,
@@ -425,7 +460,7 @@ impl Daemon {
             .learning
             .iter_mut()
             .enumerate()
-            .filter(|(_, learning)| !learning.known && learning.passed >= 3 && learning.again <= now)
+            .filter(|(_, learning)| !learning.known && learning.passed >= LEARN_LEAST && learning.again <= now)
             .take(LEARN_AT_ONCE);
         for (index, learning) in due {
             learning.again = now + LEARN_AGAIN;
@@ -521,6 +556,9 @@ async fn learn_one(inquiry: Inquiry, target: Arc<Target>) -> Option<Learnt> {
     .ok()?
     .ok()?;
     let traces: Vec<_> = passed.iter().map(|probe| probe.trace_id).collect();
+    if traces.len() < LEARN_LEAST {
+        return None;
+    }
     correlate::learn(&inquiry.jaeger.fresh(), &traces, target.service.as_ref())
         .await
         .ok()

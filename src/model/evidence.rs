@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::{Layer, Operation, ServiceName, SpanId, State, Text, TraceId};
+use super::{Layer, Operation, Reason, ServiceName, SpanId, State, Text, TraceId};
 
 /// From (inclusive) and to (exclusive), wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct FailedProbe {
     pub failed_step: Option<Window>,
     /// A complete answer of that step was read, good or bad.
     pub answered: bool,
+    /// It was given up because its time was over, and for no other reason.
+    pub timed_out: bool,
     /// The backend returned our own spans of this probe.
     pub own_spans_found: bool,
 }
@@ -154,8 +156,10 @@ pub struct Evidence {
     pub ever_instrumented: bool,
     /// The baseline.
     pub baseline: Window,
-    /// The gap.
+    /// The gap: up to the last failed probe, for later the server may have come back without our having seen it.
     pub gap: Window,
+    /// Until when silence is looked for: the last asking, or the recovery.
+    pub silence_to: SystemTime,
     /// Every span found in both windows and in the probes' traces; one span once.
     pub spans: Vec<ServerSpan>,
     /// The traces of our own probes of this target.
@@ -179,8 +183,18 @@ pub struct StoredProbe {
     pub layer: Option<Layer>,
     /// The HTTP status, where one was read.
     pub http_status: Option<u16>,
-    /// The operation that failed, with its offsets from `started_at`.
-    pub failed_operation: Option<Operation>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// A failed probe's operations, with their offsets from `started_at`; a passed one's are not kept.
+    pub operations: Vec<Operation>,
+}
+
+impl StoredProbe {
+    /// The operation that the failed layer belongs to.
+    pub fn failed_operation(&self) -> Option<&Operation> {
+        let layer = self.layer?;
+        self.operations.iter().rev().find(|operation| operation.kind.covers(layer))
+    }
 }
 
 /// What is to be judged: an incident as the store knows it, or somebody else's alert.
@@ -196,6 +210,10 @@ pub struct Case {
     pub failed: Vec<StoredProbe>,
     /// Passed probes before it, newest first.
     pub passed: Vec<StoredProbe>,
+    /// Start of the probe that passed again.
+    pub recovered_at: Option<SystemTime>,
+    /// The traces of every probe of ours of this target in the windows.
+    pub own_traces: BTreeSet<TraceId>,
     /// The service by the configuration, or as it was learnt.
     pub service: Option<ServiceName>,
     /// Another target with the same service.

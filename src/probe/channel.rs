@@ -100,10 +100,10 @@ impl Channel<'_> {
         }
     }
 
-    /// Ends the session on the server, whatever happened before.
-    pub(super) async fn end(&mut self) -> SessionEnd {
+    /// Ends the session on the server, whatever happened before. `traceparent` names the probe's root span.
+    pub(super) async fn end(&mut self, traceparent: &str) -> SessionEnd {
         match self {
-            Self::Http(http) => http.end().await,
+            Self::Http(http) => http.end(traceparent).await,
             Self::Stdio(stdio) => {
                 stdio.end().await;
                 SessionEnd::Ended

@@ -23,6 +23,20 @@ impl Fault {
         }
     }
 
+    /// No complete answer was read; the opposite is a complete one that is bad.
+    pub(super) fn is_incomplete(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::StreamEnded
+                | Reason::ConnectionReset
+                | Reason::ConnectionRefused
+                | Reason::HttpClosed
+                | Reason::HttpTimeout
+                | Reason::Timeout
+                | Reason::ProcessExited
+        )
+    }
+
     pub(super) fn with_status(mut self, status: u16) -> Self {
         self.http_status = Some(status);
         self

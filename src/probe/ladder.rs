@@ -198,7 +198,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
             },
             Err(_) => {
                 let fault = self.record.deadline(budget);
-                self.record.close(operation, false);
+                self.record.close(operation, Some(&fault));
                 self.record.note(format!("server/discover: {}", fault.message));
                 self.record.was_negotiation(operation, fault.reason.as_str());
                 Detected::Trouble(fault)

@@ -47,6 +47,7 @@ pub async fn probe(
         Endpoint::Stdio(command) => Channel::Stdio(Box::new(StdioChannel::new(command))),
     };
     let mut record = Record::start();
+    let root = rpc::traceparent(record.trace_id, record.root_span);
     let mut ladder = Ladder::new(target, &mut channel, &mut record);
     let end = tokio::select! {
         end = tokio::time::timeout(target.timeout, ladder.climb(hint)) => Some(end),
@@ -66,7 +67,7 @@ pub async fn probe(
         result.session_id = channel.session_id().map(Text::new);
         result
     });
-    let session_end = channel.end().await;
+    let session_end = channel.end(&root).await;
     result.map(|mut result| {
         result.session_end = session_end;
         if session_end == SessionEnd::Failed {

@@ -54,7 +54,7 @@ pub(super) struct Record {
     pub(super) server: Option<ServerInfo>,
     pub(super) tools: Option<u32>,
     pub(super) operations: Vec<Operation>,
-    root_span: SpanId,
+    pub(super) root_span: SpanId,
     started_at: SystemTime,
     clock: Instant,
     layer: Layer,
@@ -176,11 +176,11 @@ impl Record {
     }
 
     /// The answer to a request was read to its end, or given up.
-    pub(super) fn close(&mut self, operation: usize, answered: bool) {
+    pub(super) fn close(&mut self, operation: usize, fault: Option<&Fault>) {
         let now = self.now();
         if let Some(operation) = self.operations.get_mut(operation) {
             operation.end = now;
-            operation.answered = answered;
+            operation.answered = fault.is_none_or(|fault| !fault.is_incomplete());
         }
     }
 
@@ -251,6 +251,8 @@ impl Record {
         {
             operation.error = Some(fault.reason.as_str().into());
             operation.jsonrpc_code = fault.jsonrpc_code;
+            // Also when an earlier request of the same operation, such as the page before, was answered.
+            operation.answered = !fault.is_incomplete();
             if !operation.answered {
                 operation.end = now;
             }

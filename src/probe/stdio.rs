@@ -76,10 +76,7 @@ impl<'t> StdioChannel<'t> {
             None => Err(Fault::new(Reason::ProcessExited, "the process is gone")),
         };
         if let Some(operation) = call.operation {
-            let answered = result.as_ref().err().is_none_or(|fault| {
-                !matches!(fault.reason, Reason::ProcessExited | Reason::StreamEnded)
-            });
-            record.close(operation, answered);
+            record.close(operation, result.as_ref().err());
         }
         result
     }

@@ -120,7 +120,7 @@ impl<'t> HttpChannel<'t> {
     pub(super) async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
         let result = self.ask_once(record, call).await;
         if let Some(operation) = call.operation {
-            record.close(operation, answer_was_complete(&result));
+            record.close(operation, result.as_ref().err());
         }
         if result.is_err() {
             // An answer that was not read to its end leaves a connection on which the next answer
@@ -363,16 +363,7 @@ impl<'t> HttpChannel<'t> {
         } else if let Some(session) = &self.session {
             headers.insert(SESSION_ID, session.clone());
         }
-        if self.target.trace_context.in_headers() {
-            if let Ok(traceparent) = HeaderValue::from_str(&call.traceparent) {
-                headers.insert(TRACEPARENT, traceparent);
-            }
-            if let Ok(state) = HeaderValue::from_str(&self.target.tracestate)
-                && !state.is_empty()
-            {
-                headers.insert(TRACESTATE, state);
-            }
-        }
+        self.trace(&mut headers, &call.traceparent);
         self.build(Method::POST, headers, Bytes::from(call.body.clone()))
     }
 
@@ -392,6 +383,20 @@ impl<'t> HttpChannel<'t> {
             }
         }
         headers
+    }
+
+    fn trace(&self, headers: &mut HeaderMap, traceparent: &str) {
+        if !self.target.trace_context.in_headers() {
+            return;
+        }
+        if let Ok(traceparent) = HeaderValue::from_str(traceparent) {
+            headers.insert(TRACEPARENT, traceparent);
+        }
+        if let Ok(state) = HeaderValue::from_str(&self.target.tracestate)
+            && !state.is_empty()
+        {
+            headers.insert(TRACESTATE, state);
+        }
     }
 
     fn build(&self, method: Method, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
@@ -452,7 +457,7 @@ impl<'t> HttpChannel<'t> {
     }
 
     /// Ends every session that the server handed out.
-    pub(super) async fn end(&mut self) -> SessionEnd {
+    pub(super) async fn end(&mut self, traceparent: &str) -> SessionEnd {
         let sessions: Vec<_> = self
             .stray_sessions
             .drain(..)
@@ -460,7 +465,7 @@ impl<'t> HttpChannel<'t> {
             .collect();
         let mut worst = SessionEnd::NotNeeded;
         for session in sessions {
-            let ended = tokio::time::timeout(limits::DELETE_TIMEOUT, self.delete(session)).await;
+            let ended = tokio::time::timeout(limits::DELETE_TIMEOUT, self.delete(session, traceparent)).await;
             let end = match ended {
                 Ok(Ok(status)) if status.is_success() || status == StatusCode::NOT_FOUND => SessionEnd::Ended,
                 Ok(Ok(_)) => SessionEnd::Refused,
@@ -473,7 +478,7 @@ impl<'t> HttpChannel<'t> {
         worst
     }
 
-    async fn delete(&mut self, session: HeaderValue) -> Result<StatusCode, Fault> {
+    async fn delete(&mut self, session: HeaderValue, traceparent: &str) -> Result<StatusCode, Fault> {
         let ready = match &mut self.connection {
             Some(connection) => connection.is_ready().await,
             None => false,
@@ -484,6 +489,8 @@ impl<'t> HttpChannel<'t> {
         }
         let mut headers = self.headers();
         headers.insert(SESSION_ID, session);
+        // Without it the server's span of this request would look like somebody else's.
+        self.trace(&mut headers, traceparent);
         let request = self.build(Method::DELETE, headers, Bytes::new());
         let connection = self.open_connection()?;
         let head = connection.send(request).await?;
@@ -518,20 +525,6 @@ impl ContentKind {
             Self::Other
         }
     }
-}
-
-/// A complete answer was read, good or bad; not so when it was cut, reset or never came.
-fn answer_was_complete(result: &Result<Answer, Fault>) -> bool {
-    result.as_ref().err().is_none_or(|fault| {
-        !matches!(
-            fault.reason,
-            Reason::StreamEnded
-                | Reason::ConnectionReset
-                | Reason::HttpClosed
-                | Reason::HttpTimeout
-                | Reason::Timeout
-        )
-    })
 }
 
 fn is_redirect(status: StatusCode) -> bool {

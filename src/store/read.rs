@@ -1,12 +1,13 @@
 //! What the commands and the daemon read back.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::schema::{self, from_word, nanos, time};
-use crate::model::{Era, StoredProbe, TargetStatus, Text, TraceId, Verdict};
+use crate::model::{Era, StoredProbe, TargetStatus, Text, TraceId, Verdict, Window};
 
 /// Failed probes of one incident that are looked at: the first ones. A day at a minute.
 const MAX_FAILED: i64 = 1_440;
@@ -48,6 +49,8 @@ pub struct History {
     pub failed: Vec<StoredProbe>,
     /// Passed probes before them, newest first.
     pub passed: Vec<StoredProbe>,
+    /// Start of the probe that passed again.
+    pub recovered_at: Option<SystemTime>,
 }
 
 impl Reader {
@@ -158,6 +161,7 @@ impl Reader {
             params![name, from, MAX_FAILED],
         )?;
         let recovered = failed.iter().position(|probe| probe.state.works());
+        let recovered_at = recovered.and_then(|at| Some(failed.get(at)?.started_at));
         failed.truncate(recovered.unwrap_or(failed.len()));
         failed.retain(|probe| probe.state.failed());
         let mut passed = self.probes(
@@ -165,7 +169,28 @@ impl Reader {
             params![name, from, MAX_PASSED],
         )?;
         passed.retain(|probe| probe.state.works());
-        Ok(History { failed, passed })
+        Ok(History {
+            failed,
+            passed,
+            recovered_at,
+        })
+    }
+
+    /// The traces of every probe of the target that started in the window.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn traces(&self, name: &str, window: Window) -> Result<BTreeSet<TraceId>, String> {
+        let (from, to) = (nanos(window.from), nanos(window.to));
+        let read = |row: &Row<'_>| Ok(read_trace(row.get(0)?));
+        let traces: rusqlite::Result<Vec<_>> = self
+            .connection
+            .prepare_cached(
+                "SELECT p.trace FROM probe p JOIN target t ON t.id = p.target
+                 WHERE t.name = ?1 AND p.started >= ?2 AND p.started < ?3",
+            )
+            .and_then(|mut statement| statement.query_map(params![name, from, to], read)?.collect());
+        Ok(traces.map_err(cannot_read)?.into_iter().flatten().collect())
     }
 
     /// The newest passed probes that ended before `before`.
@@ -182,7 +207,7 @@ impl Reader {
 
     fn probes(&self, rest: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Vec<StoredProbe>, String> {
         let sql = format!(
-            "SELECT p.trace, p.started, p.duration, p.state, p.layer, p.http_status, p.failed_operation
+            "SELECT p.trace, p.started, p.duration, p.state, p.layer, p.http_status, p.operations, p.reason
              FROM probe p JOIN target t ON t.id = p.target WHERE t.name = ?1 AND {rest}"
         );
         self.connection
@@ -222,7 +247,7 @@ fn read_status(name: &str, row: &Row<'_>) -> rusqlite::Result<TargetStatus> {
 fn read_probe(row: &Row<'_>) -> rusqlite::Result<StoredProbe> {
     let started_at = time(row.get(1)?);
     let duration: i64 = row.get(2)?;
-    let operation: Option<String> = row.get(6)?;
+    let operations: Option<String> = row.get(6)?;
     Ok(StoredProbe {
         trace_id: read_trace(row.get(0)?).unwrap_or(TraceId([0; 16])),
         started_at,
@@ -230,6 +255,9 @@ fn read_probe(row: &Row<'_>) -> rusqlite::Result<StoredProbe> {
         state: from_word(row.get(3)?).unwrap_or_default(),
         layer: from_word(row.get(4)?),
         http_status: row.get(5)?,
-        failed_operation: operation.and_then(|json| serde_json::from_str(&json).ok()),
+        reason: from_word(row.get(7)?),
+        operations: operations
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default(),
     })
 }

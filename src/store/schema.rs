@@ -41,7 +41,7 @@ CREATE TABLE probe (
     message          TEXT,
     http_status      INTEGER,
     jsonrpc_code     INTEGER,
-    failed_operation TEXT
+    operations       TEXT
 );
 CREATE INDEX probe_of_target ON probe (target, started);
 CREATE TABLE incident (

@@ -286,13 +286,11 @@ fn insert(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
 
 fn insert_probe(connection: &Connection, target: i64, result: &ProbeResult) -> rusqlite::Result<()> {
     let failure = result.failure.as_ref();
-    let operation = result
-        .failed_operation()
-        .and_then(|operation| serde_json::to_string(operation).ok());
+    let operations = failure.and_then(|_| serde_json::to_string(&result.operations).ok());
     connection
         .prepare_cached(
             "INSERT INTO probe (target, started, duration, state, trace, layer, reason, message,
-                                http_status, jsonrpc_code, failed_operation)
+                                http_status, jsonrpc_code, operations)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
@@ -306,7 +304,7 @@ fn insert_probe(connection: &Connection, target: i64, result: &ProbeResult) -> r
             failure.map(|f| f.message.as_str()),
             failure.and_then(|f| f.http_status),
             failure.and_then(|f| f.jsonrpc_code),
-            operation,
+            operations,
         ])
         .map(drop)
 }
