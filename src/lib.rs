@@ -38,5 +38,7 @@ pub mod telemetry;
 /// Makes ring the provider of cryptography for every TLS client of this process; `reqwest` cannot be used
 /// before. A second call changes nothing.
 pub fn install_tls_provider() {
-    rustls::crypto::ring::default_provider().install_default().ok();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
 }

@@ -11,13 +11,19 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // clap's own code for bad usage is 2, which means `down` here.
-            let code = if error.use_stderr() { Exit::CouldNotJudge } else { Exit::Ok };
+            let code = if error.use_stderr() {
+                Exit::CouldNotJudge
+            } else {
+                Exit::Ok
+            };
             error.print().ok();
             return ExitCode::from(code as u8);
         }
     };
     mcpprobe::install_tls_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(command::run(cli.command));
@@ -30,7 +36,11 @@ fn main() -> ExitCode {
     match result {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(message) => {
-            let prefix = if message.starts_with("error") { "" } else { "error: " };
+            let prefix = if message.starts_with("error") {
+                ""
+            } else {
+                "error: "
+            };
             eprintln!("{prefix}{message}");
             ExitCode::from(Exit::CouldNotJudge as u8)
         }

@@ -1,1 +1,132 @@
-//! To come.
+//! Who may depend on whom: every stage imports `model` only; `command` and `daemon` put stages together.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::support::here;
+
+/// Module and the modules of this crate that it may import, besides itself.
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
+    ("model", &[]),
+    ("config", &["model"]),
+    ("schedule", &["model"]),
+    ("probe", &["model"]),
+    ("store", &["model"]),
+    ("telemetry", &["model"]),
+    ("correlate", &["model"]),
+    ("report", &["model", "store"]),
+    ("cli", &[]),
+    (
+        "daemon",
+        &[
+            "model",
+            "config",
+            "schedule",
+            "probe",
+            "store",
+            "telemetry",
+            "correlate",
+            "report",
+        ],
+    ),
+    (
+        "command",
+        &[
+            "model",
+            "config",
+            "schedule",
+            "probe",
+            "store",
+            "telemetry",
+            "correlate",
+            "report",
+            "daemon",
+            "cli",
+        ],
+    ),
+];
+
+/// Every `.rs` file below `folder` or of that name, without its tests.
+fn sources(module: &str) -> Vec<(String, String)> {
+    let src = here("../src");
+    let mut found = Vec::new();
+    let single = src.join(format!("{module}.rs"));
+    if single.exists() {
+        found.push(single);
+    }
+    let mut folders = vec![src.join(module)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+        .iter()
+        .map(|path| (path.display().to_string(), without_tests(path)))
+        .collect()
+}
+
+fn without_tests(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn every_module_imports_only_what_it_may() {
+    let allowed: BTreeMap<_, _> = MAY_IMPORT.into_iter().collect();
+    let mut wrong = Vec::new();
+    let mut imports = 0;
+    for (module, may) in &allowed {
+        let files = sources(module);
+        assert!(!files.is_empty(), "src/{module} is gone");
+        for (path, text) in files {
+            for used in text.split("crate::").skip(1) {
+                let name: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                imports += 1;
+                if allowed.contains_key(name.as_str())
+                    && name != *module
+                    && !may.contains(&name.as_str())
+                {
+                    wrong.push(format!("{path} imports {name}"));
+                }
+            }
+        }
+    }
+    assert!(imports > 50, "the test no longer finds the imports");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_of_the_crate_has_its_rule() {
+    let lib = fs::read_to_string(here("../src/lib.rs")).unwrap();
+    let modules: Vec<_> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    let ruled: Vec<_> = MAY_IMPORT.iter().map(|(module, _)| *module).collect();
+    assert!(!modules.is_empty());
+    for module in modules {
+        assert!(ruled.contains(&module), "{module} has no rule in this test");
+    }
+}
+
+#[test]
+fn only_the_store_speaks_sql() {
+    for (module, _) in MAY_IMPORT.iter().filter(|(module, _)| *module != "store") {
+        for (path, text) in sources(module) {
+            assert!(!text.contains("rusqlite"), "{path} uses SQLite");
+        }
+    }
+}

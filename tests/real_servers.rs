@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Demo, Program, cache, check_json, example, free_port, here, http, only_target};
+use crate::support::{
+    Demo, Program, cache, check_json, example, free_port, here, http, only_target,
+};
 
 /// What a server has to look like.
 struct Expected {
@@ -25,9 +27,21 @@ fn assert_up(args: &[&str], expected: &Expected) {
     assert_eq!(target["era"], expected.era, "{target:#}");
     assert_eq!(target["protocol_version"], expected.version);
     assert_eq!(target["server"]["name"], expected.server);
-    assert!(target["tools"].as_u64().unwrap() >= expected.tools, "{target:#}");
-    let layers: Vec<_> = target["layers"].as_array().unwrap().iter().map(|l| l["outcome"].clone()).collect();
-    let http = if target["transport"] == "stdio" { "skipped" } else { "ok" };
+    assert!(
+        target["tools"].as_u64().unwrap() >= expected.tools,
+        "{target:#}"
+    );
+    let layers: Vec<_> = target["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l["outcome"].clone())
+        .collect();
+    let http = if target["transport"] == "stdio" {
+        "skipped"
+    } else {
+        "ok"
+    };
     assert_eq!(layers, ["ok", http, "ok", "ok"]);
 }
 
@@ -38,7 +52,9 @@ fn sessions(port: u16, path: &str) -> u64 {
     let start = body.find('{').expect("JSON");
     let end = body.rfind('}').expect("JSON");
     let answer: Value = serde_json::from_str(&body[start..=end]).unwrap();
-    answer["sessions"].as_u64().unwrap_or_else(|| panic!("{body}"))
+    answer["sessions"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{body}"))
 }
 
 /// A hundred probes in both eras' ways leave as many sessions as there were.
@@ -48,7 +64,9 @@ fn assert_no_session_stays(url: &str, count: impl Fn() -> u64) {
     let mut config = String::new();
     for n in 0..100 {
         let era = ["auto", "legacy"][n % 2];
-        config.push_str(&format!("[[server]]\nname = \"n{n}\"\nurl = \"{url}\"\nera = \"{era}\"\n"));
+        config.push_str(&format!(
+            "[[server]]\nname = \"n{n}\"\nurl = \"{url}\"\nera = \"{era}\"\n"
+        ));
     }
     std::fs::write(&file, config).unwrap();
     let before = count();
@@ -60,13 +78,20 @@ fn assert_no_session_stays(url: &str, count: impl Fn() -> u64) {
 
 fn python(args: &[&str]) -> Command {
     let mut command = Command::new(cache().join("python/bin/python"));
-    command.arg(here("servers/python/server.py")).args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg(here("servers/python/server.py"))
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 
 fn start_python(mode: &str) -> (Program, u16) {
     let port = free_port();
-    let program = Program::start(&mut python(&["--port", &port.to_string(), "--mode", mode]), port);
+    let program = Program::start(
+        &mut python(&["--port", &port.to_string(), "--mode", mode]),
+        port,
+    );
     (program, port)
 }
 
@@ -75,7 +100,12 @@ fn python_sdk_over_http() {
     for mode in ["stateful", "stateless", "json"] {
         let (_server, port) = start_python(mode);
         let url = format!("http://127.0.0.1:{port}/mcp");
-        let modern = Expected { era: "modern", version: "2026-07-28", server: "python-sdk-server", tools: 2 };
+        let modern = Expected {
+            era: "modern",
+            version: "2026-07-28",
+            server: "python-sdk-server",
+            tools: 2,
+        };
         assert_up(&[&url], &modern);
         assert_no_session_stays(&url, || sessions(port, "/__sessions"));
     }
@@ -85,14 +115,34 @@ fn python_sdk_over_http() {
 fn python_sdk_over_stdio() {
     let python = cache().join("python/bin/python");
     let server = here("servers/python/server.py");
-    let expected = Expected { era: "modern", version: "2026-07-28", server: "python-sdk-server", tools: 2 };
-    assert_up(&["--timeout", "30s", "--", python.to_str().unwrap(), server.to_str().unwrap(), "--stdio"], &expected);
+    let expected = Expected {
+        era: "modern",
+        version: "2026-07-28",
+        server: "python-sdk-server",
+        tools: 2,
+    };
+    assert_up(
+        &[
+            "--timeout",
+            "30s",
+            "--",
+            python.to_str().unwrap(),
+            server.to_str().unwrap(),
+            "--stdio",
+        ],
+        &expected,
+    );
 }
 
 fn start_go(args: &[&str]) -> (Program, u16) {
     let port = free_port();
     let mut command = Command::new(cache().join("go/server"));
-    command.arg("-addr").arg(format!("127.0.0.1:{port}")).args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("-addr")
+        .arg(format!("127.0.0.1:{port}"))
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     (Program::start(&mut command, port), port)
 }
 
@@ -101,17 +151,38 @@ fn go_sdk_over_http() {
     // Its stateful mode answers `server/discover` with legacy versions only.
     let (_server, port) = start_go(&[]);
     let url = format!("http://127.0.0.1:{port}/mcp");
-    assert_up(&[&url], &Expected { era: "legacy", version: "2025-11-25", server: "go-sdk-server", tools: 2 });
+    assert_up(
+        &[&url],
+        &Expected {
+            era: "legacy",
+            version: "2025-11-25",
+            server: "go-sdk-server",
+            tools: 2,
+        },
+    );
     assert_no_session_stays(&url, || sessions(port, "/__sessions"));
     let (_server, port) = start_go(&["-stateless"]);
     let url = format!("http://127.0.0.1:{port}/mcp");
-    assert_up(&[&url], &Expected { era: "modern", version: "2026-07-28", server: "go-sdk-server", tools: 2 });
+    assert_up(
+        &[&url],
+        &Expected {
+            era: "modern",
+            version: "2026-07-28",
+            server: "go-sdk-server",
+            tools: 2,
+        },
+    );
 }
 
 #[test]
 fn go_sdk_over_stdio() {
     let server = cache().join("go/server");
-    let expected = Expected { era: "modern", version: "2026-07-28", server: "go-sdk-server", tools: 2 };
+    let expected = Expected {
+        era: "modern",
+        version: "2026-07-28",
+        server: "go-sdk-server",
+        tools: 2,
+    };
     assert_up(&["--", server.to_str().unwrap(), "-stdio"], &expected);
 }
 
@@ -136,7 +207,12 @@ fn typescript_sdk_over_http() {
         .stdout(out);
     let _server = Program::start(&mut command, port);
     let url = format!("http://127.0.0.1:{port}/mcp");
-    let expected = Expected { era: "legacy", version: "2025-11-25", server: "mcp-servers/everything", tools: 10 };
+    let expected = Expected {
+        era: "legacy",
+        version: "2025-11-25",
+        server: "mcp-servers/everything",
+        tools: 10,
+    };
     assert_up(&[&url], &expected);
     // Only its log tells how many sessions live.
     let live = || {
@@ -151,21 +227,49 @@ fn typescript_sdk_over_http() {
 
 #[test]
 fn typescript_sdk_over_stdio() {
-    let expected = Expected { era: "legacy", version: "2025-11-25", server: "mcp-servers/everything", tools: 10 };
-    assert_up(&["--timeout", "30s", "--", "node", everything().to_str().unwrap(), "stdio"], &expected);
+    let expected = Expected {
+        era: "legacy",
+        version: "2025-11-25",
+        server: "mcp-servers/everything",
+        tools: 10,
+    };
+    assert_up(
+        &[
+            "--timeout",
+            "30s",
+            "--",
+            "node",
+            everything().to_str().unwrap(),
+            "stdio",
+        ],
+        &expected,
+    );
 }
 
 #[test]
 fn rust_sdk_over_http() {
     let demo = Demo::start("rust-sdk", None);
     let url = format!("http://127.0.0.1:{}/mcp", demo.port);
-    assert_up(&[&url], &Expected { era: "modern", version: "2026-07-28", server: "demo_server", tools: 3 });
+    assert_up(
+        &[&url],
+        &Expected {
+            era: "modern",
+            version: "2026-07-28",
+            server: "demo_server",
+            tools: 3,
+        },
+    );
     assert_no_session_stays(&url, || demo.sessions());
 }
 
 #[test]
 fn rust_sdk_over_stdio() {
     let server = example("demo_server");
-    let expected = Expected { era: "modern", version: "2026-07-28", server: "demo_server", tools: 3 };
+    let expected = Expected {
+        era: "modern",
+        version: "2026-07-28",
+        server: "demo_server",
+        tools: 3,
+    };
     assert_up(&["--", server.to_str().unwrap(), "--stdio"], &expected);
 }

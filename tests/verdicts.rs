@@ -58,15 +58,33 @@ fn verdict_after(jaeger: &Jaeger, url: &str, break_it: impl FnOnce(), expected: 
 fn application_when_the_server_answers_with_errors() {
     let jaeger = Jaeger::start();
     let demo = Demo::start("application", Some(jaeger.otlp));
-    let watch = verdict_after(&jaeger, &mcp(demo.port), || demo.fail("initialize"), "application");
+    let watch = verdict_after(
+        &jaeger,
+        &mcp(demo.port),
+        || demo.fail("initialize"),
+        "application",
+    );
     // The same by hand, with the evidence.
     let status = watch.status("target");
     let at = status["since"].as_str().unwrap();
-    let output = run(&["correlate", &watch.file(), "--server", "target", "--at", at, "--format", "json"]);
-    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let output = run(&[
+        "correlate",
+        &watch.file(),
+        "--server",
+        "target",
+        "--at",
+        at,
+        "--format",
+        "json",
+    ]);
+    let document: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     assert_eq!(document["verdict"], "application");
     assert_eq!(document["incident"], status["incident"]);
-    assert!(document["counts"]["probe_trace_spans"].as_u64().unwrap() > 0, "{document}");
+    assert!(
+        document["counts"]["probe_trace_spans"].as_u64().unwrap() > 0,
+        "{document}"
+    );
     assert!(!document["spans"].as_array().unwrap().is_empty());
     assert!(!document["queries"].as_array().unwrap().is_empty());
     assert_eq!(output.status.code(), Some(0));
@@ -92,7 +110,12 @@ fn not_instrumented_when_the_server_never_left_a_span() {
 fn response_lost_when_the_answer_does_not_arrive() {
     let jaeger = Jaeger::start();
     let demo = Demo::start("response-lost", Some(jaeger.otlp));
-    verdict_after(&jaeger, &mcp(demo.port), || demo.fail("drop"), "response_lost");
+    verdict_after(
+        &jaeger,
+        &mcp(demo.port),
+        || demo.fail("drop"),
+        "response_lost",
+    );
 }
 
 #[test]
@@ -154,7 +177,9 @@ impl Proxy {
             while !is_cut.load(Ordering::Relaxed) {
                 if let Ok((client, _)) = listener.accept() {
                     client.set_nonblocking(false).unwrap();
-                    let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                        continue;
+                    };
                     pump(client.try_clone().unwrap(), server.try_clone().unwrap());
                     pump(server, client);
                 } else {
@@ -193,7 +218,9 @@ impl Others {
                 std::thread::sleep(Duration::from_millis(300));
             }
         });
-        eventually("the first answer to others", || (call(port) == 200).then_some(()));
+        eventually("the first answer to others", || {
+            (call(port) == 200).then_some(())
+        });
         Self { stop }
     }
 }

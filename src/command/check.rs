@@ -11,13 +11,13 @@ use url::Url;
 
 use super::terminal::{self, Progress};
 use super::{Exit, cancelled_by_signals, load};
-use crate::daemon::Started;
 use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, TelemetrySettings};
+use crate::daemon::Started;
 use crate::model::{ProbeResult, State, Target};
+use crate::probe;
 use crate::report::{self, CheckReport};
 use crate::telemetry::{ExportSettings, Telemetry};
-use crate::probe;
 
 /// Between two probes of a server that is waited for.
 const WAIT_POLL: Duration = Duration::from_millis(500);
@@ -28,10 +28,18 @@ const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
     let (mut targets, telemetry) = targets(&args)?;
     override_settings(&mut targets, &args)?;
-    let targets: Vec<_> = only(targets, &args.only)?.into_iter().map(Arc::new).collect();
+    let targets: Vec<_> = only(targets, &args.only)?
+        .into_iter()
+        .map(Arc::new)
+        .collect();
     let cancel = cancelled_by_signals()?;
-    let settings = ExportSettings::read(telemetry.endpoint.as_ref(), &|name| std::env::var(name).ok());
-    let telemetry = Telemetry::start(&settings, Arc::new(|warning| eprintln!("warning: {warning}")));
+    let settings = ExportSettings::read(telemetry.endpoint.as_ref(), &|name| {
+        std::env::var(name).ok()
+    });
+    let telemetry = Telemetry::start(
+        &settings,
+        Arc::new(|warning| eprintln!("warning: {warning}")),
+    );
     let started = Started::start(targets.iter().map(AsRef::as_ref))?;
     let round = Round {
         started: &started,
@@ -42,7 +50,9 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
         begun: Instant::now(),
     };
     let started_at = SystemTime::now();
-    let results = round.probe_all(&targets, usize::from(args.concurrency)).await;
+    let results = round
+        .probe_all(&targets, usize::from(args.concurrency))
+        .await;
     let report = CheckReport {
         started_at,
         duration: round.begun.elapsed(),
@@ -85,7 +95,10 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String>
         if name.contains("://") {
             let url = Url::parse(name).map_err(|error| format!("{name} is no URL: {error}"))?;
             if !matches!(url.scheme(), "http" | "https") {
-                return Err(format!("{}:// is not supported, only http:// and https://", url.scheme()));
+                return Err(format!(
+                    "{}:// is not supported, only http:// and https://",
+                    url.scheme()
+                ));
             }
             targets.extend(AdHoc::Url(url).target());
         } else {
@@ -105,8 +118,9 @@ fn override_settings(targets: &mut [Target], args: &CheckArgs) -> Result<(), Str
         None => None,
         Some(name) => {
             let known: Vec<_> = config::profile_names().collect();
-            let profile = config::named_profile(name)
-                .ok_or_else(|| format!("there is no profile {name}; profiles: {}", known.join(", ")))?;
+            let profile = config::named_profile(name).ok_or_else(|| {
+                format!("there is no profile {name}; profiles: {}", known.join(", "))
+            })?;
             Some(profile)
         }
     };
@@ -124,7 +138,8 @@ fn only(targets: Vec<Target>, wanted: &[String]) -> Result<Vec<Target>, String> 
     if wanted.is_empty() {
         return Ok(targets);
     }
-    let matches = |target: &Target, word: &String| target.name == *word || target.tags.contains(word);
+    let matches =
+        |target: &Target, word: &String| target.name == *word || target.tags.contains(word);
     for word in wanted {
         if !targets.iter().any(|target| matches(target, word)) {
             let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
@@ -161,10 +176,12 @@ impl Round<'_> {
             .iter()
             .enumerate()
             .map(|(index, target)| async move { (index, self.probe(target).await) });
-        let mut running = std::pin::pin!(futures_util::stream::iter(probes).buffer_unordered(concurrency));
+        let mut running =
+            std::pin::pin!(futures_util::stream::iter(probes).buffer_unordered(concurrency));
         let mut progress = Progress::new();
         let mut done = 0;
-        let mut tick = tokio::time::interval_at(self.begun + PROGRESS_AFTER, Duration::from_millis(200));
+        let mut tick =
+            tokio::time::interval_at(self.begun + PROGRESS_AFTER, Duration::from_millis(200));
         loop {
             tokio::select! {
                 next = running.next() => match next {
@@ -197,7 +214,10 @@ impl Round<'_> {
             if result.state.works() {
                 return Some(result);
             }
-            if self.wait.is_some_and(|wait| self.begun.elapsed() + WAIT_POLL < wait) {
+            if self
+                .wait
+                .is_some_and(|wait| self.begun.elapsed() + WAIT_POLL < wait)
+            {
                 tokio::select! {
                     () = tokio::time::sleep(WAIT_POLL) => {}
                     () = self.cancel.cancelled() => return Some(result),

@@ -9,7 +9,11 @@ pub(super) fn run(path: &Path) -> Result<Exit, String> {
     let loaded = config::load(path).map_err(|complaints| {
         let count = complaints.errors.len();
         let what = if count == 1 { "error" } else { "errors" };
-        format!("{}\n\n{count} {what} in {}", complaints.to_string().trim_end(), complaints.path)
+        format!(
+            "{}\n\n{count} {what} in {}",
+            complaints.to_string().trim_end(),
+            complaints.path
+        )
     })?;
     eprint!("{}", loaded.doubts);
     let count = loaded.config.targets.len();

@@ -18,7 +18,10 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
     let config = load(&args.file)?;
     let subject = subject(args, &config)?;
     let Some(settings) = config.traces else {
-        return Err(format!("{} has no [traces]: there is no backend to ask", args.file.display()));
+        return Err(format!(
+            "{} has no [traces]: there is no backend to ask",
+            args.file.display()
+        ));
     };
     let jaeger = Jaeger::new(settings.url.clone())
         .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
@@ -30,7 +33,9 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
     };
     let finding = inquiry.about(subject).await?;
     let text = match args.format {
-        Format::Table => report::table::verdict(&finding.evidence, &finding.judgement, finding.provisional),
+        Format::Table => {
+            report::table::verdict(&finding.evidence, &finding.judgement, finding.provisional)
+        }
         Format::Json => {
             let json = report::json::correlate(
                 &finding.case,
@@ -50,7 +55,11 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
 /// The incident that was named or in which the time lies; else somebody else's alert at that time.
 fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
     let path = &config.store.path;
-    let reader = if path.exists() { Some(Reader::open(path)?) } else { None };
+    let reader = if path.exists() {
+        Some(Reader::open(path)?)
+    } else {
+        None
+    };
     let stored = match (&args.incident, &args.server, args.at, &reader) {
         (Some(id), _, _, Some(reader)) => reader.incident(id)?,
         (_, Some(name), Some(at), Some(reader)) => reader.incident_at(name, at)?,
@@ -66,8 +75,15 @@ fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
     match (&args.server, args.at) {
         (Some(name), Some(at)) => {
             if !config.targets.iter().any(|target| target.name == *name) {
-                let names: Vec<_> = config.targets.iter().map(|target| target.name.as_str()).collect();
-                return Err(format!("there is no server {name}; there are: {}", names.join(", ")));
+                let names: Vec<_> = config
+                    .targets
+                    .iter()
+                    .map(|target| target.name.as_str())
+                    .collect();
+                return Err(format!(
+                    "there is no server {name}; there are: {}",
+                    names.join(", ")
+                ));
             }
             if at > SystemTime::now() {
                 return Err("`--at` lies in the future".to_owned());

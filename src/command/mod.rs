@@ -122,7 +122,10 @@ mod tests {
         assert_eq!(worst(&[], FailOn::Down), 0);
         assert_eq!(worst(&[State::Up, State::Degraded], FailOn::Down), 0);
         assert_eq!(worst(&[State::Up, State::Degraded], FailOn::Degraded), 1);
-        assert_eq!(worst(&[State::Unknown, State::Degraded], FailOn::Degraded), 3);
+        assert_eq!(
+            worst(&[State::Unknown, State::Degraded], FailOn::Degraded),
+            3
+        );
         assert_eq!(worst(&[State::Unknown, State::Down], FailOn::Down), 2);
         assert_eq!(worst(&[State::AuthRequired], FailOn::Down), 2);
     }

@@ -17,14 +17,29 @@ pub(super) fn run(args: &StatusArgs) -> Result<Exit, String> {
         config
             .targets
             .iter()
-            .map(|target| reader.status(&target.name).map(|status| explained(status, &config)))
+            .map(|target| {
+                reader
+                    .status(&target.name)
+                    .map(|status| explained(status, &config))
+            })
             .collect::<Result<Vec<_>, _>>()?
     } else {
-        config.targets.iter().map(|target| TargetStatus::unknown(&target.name)).collect()
+        config
+            .targets
+            .iter()
+            .map(|target| TargetStatus::unknown(&target.name))
+            .collect()
     };
     if !store::is_watched(path) {
-        let what = if path.exists() { "this is what the last one knew" } else { "none has run yet" };
-        eprintln!("warning: no `mcpprobe watch {}` is running; {what}", args.file.display());
+        let what = if path.exists() {
+            "this is what the last one knew"
+        } else {
+            "none has run yet"
+        };
+        eprintln!(
+            "warning: no `mcpprobe watch {}` is running; {what}",
+            args.file.display()
+        );
     }
     let text = match args.format {
         Format::Table => report::table::status(&targets, SystemTime::now(), terminal::look()),

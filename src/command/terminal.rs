@@ -22,7 +22,9 @@ fn width() -> Option<usize> {
 /// Writes to stdout. A reader that has gone away (`| head`) is no error.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .ok();
 }
 
 /// A line on stderr that replaces itself, if stderr is a terminal.

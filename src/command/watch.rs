@@ -17,7 +17,10 @@ use crate::telemetry::{ExportSettings, Telemetry};
 pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
     let config = load(&args.file)?;
     if config.targets.is_empty() {
-        return Err(format!("{} has no [[server]] to watch", args.file.display()));
+        return Err(format!(
+            "{} has no [[server]] to watch",
+            args.file.display()
+        ));
     }
     let _lock = StoreLock::take(&config.store.path)?;
     let stop = cancelled_by_signals()?;
@@ -26,7 +29,9 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
         LogFormat::Json => LineFormat::Json,
     };
     let output: Arc<dyn Output> = Arc::new(Streams);
-    let settings = ExportSettings::read(config.telemetry.endpoint.as_ref(), &|name| std::env::var(name).ok());
+    let settings = ExportSettings::read(config.telemetry.endpoint.as_ref(), &|name| {
+        std::env::var(name).ok()
+    });
     let warn_to = Arc::clone(&output);
     let warn = move |text: &str| {
         warn_to.warning(&line::message(format, SystemTime::now(), "warning", text));
@@ -45,8 +50,14 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
     if !args.once {
         let count = targets.len();
         let what = if count == 1 { "server" } else { "servers" };
-        let text = format!("watching {count} {what}; `mcpprobe status {}` tells the state of each", args.file.display());
-        eprintln!("{}", line::message(format, SystemTime::now(), "info", &text));
+        let text = format!(
+            "watching {count} {what}; `mcpprobe status {}` tells the state of each",
+            args.file.display()
+        );
+        eprintln!(
+            "{}",
+            line::message(format, SystemTime::now(), "info", &text)
+        );
         daemon.watch(started, stop).await;
         return Ok(Exit::Ok);
     }
@@ -64,9 +75,11 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
     if format == LineFormat::Text {
         check::print(&report, Format::Table);
     }
-    let states = results
-        .iter()
-        .map(|result| result.as_ref().map_or(State::Unknown, |result| result.state));
+    let states = results.iter().map(|result| {
+        result
+            .as_ref()
+            .map_or(State::Unknown, |result| result.state)
+    });
     Ok(Exit::worst(states, FailOn::Down))
 }
 

@@ -60,7 +60,10 @@ pub(super) fn check(raw: RawFile, sources: &Sources<'_>, out: &mut Findings) -> 
     let path = raw
         .store_path
         .and_then(|path| out.substitute(&path, sources))
-        .map_or_else(|| PathBuf::from("mcpprobe.db"), |path| PathBuf::from(path.value));
+        .map_or_else(
+            || PathBuf::from("mcpprobe.db"),
+            |path| PathBuf::from(path.value),
+        );
     Config {
         targets,
         store: StoreSettings {
@@ -137,9 +140,12 @@ fn check_traces(
         );
     }
     // The variables are read where the exporter is made; one of them is as good as the key.
-    let by_environment = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
-        .iter()
-        .any(|name| (sources.env)(name).is_some_and(|value| !value.is_empty()));
+    let by_environment = [
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    ]
+    .iter()
+    .any(|name| (sources.env)(name).is_some_and(|value| !value.is_empty()));
     if !has_telemetry && !by_environment {
         out.warnings.push(
             Complaint::at(
@@ -150,7 +156,10 @@ fn check_traces(
             .help("add [telemetry] with an `endpoint` that stores in the same backend"),
         );
     }
-    let window = raw.window.as_ref().map_or(Duration::from_secs(300), |w| w.value);
+    let window = raw
+        .window
+        .as_ref()
+        .map_or(Duration::from_secs(300), |w| w.value);
     if let Some(typed) = &raw.window
         && !(WINDOWS.0..=WINDOWS.1).contains(&window)
     {
@@ -205,7 +214,10 @@ fn check_recheck(typed: &Typed<Vec<Typed<Duration>>>, out: &mut Findings) -> Vec
 fn check_url(text: &str, span: &Range<usize>, key: &str, out: &mut Findings) -> Option<Url> {
     let problem = match Url::parse(text) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            format!("{}:// is not supported, only http:// and https://", url.scheme())
+            format!(
+                "{}:// is not supported, only http:// and https://",
+                url.scheme()
+            )
         }
         Ok(url) if url.host_str().is_none_or(str::is_empty) => "names no host".to_owned(),
         Ok(url) => return Some(url),
@@ -289,14 +301,21 @@ impl ServerChecker<'_> {
             name: name?,
             endpoint: endpoint?,
             start,
-            every: every.or(defaults.every.as_ref().map(|t| t.value)).unwrap_or(DEFAULT_EVERY),
-            timeout: timeout.or(defaults.timeout.as_ref().map(|t| t.value)).unwrap_or(DEFAULT_TIMEOUT),
+            every: every
+                .or(defaults.every.as_ref().map(|t| t.value))
+                .unwrap_or(DEFAULT_EVERY),
+            timeout: timeout
+                .or(defaults.timeout.as_ref().map(|t| t.value))
+                .unwrap_or(DEFAULT_TIMEOUT),
             profile: profile
                 .or_else(|| profile::named(&defaults.profile.as_ref()?.value))
                 .or_else(|| profile::named(DEFAULT_PROFILE))?,
             era: raw.era.or(defaults.era).unwrap_or_default(),
             redirects: raw.redirects.or(defaults.redirects).unwrap_or_default(),
-            trace_context: raw.trace_context.or(defaults.trace_context).unwrap_or_default(),
+            trace_context: raw
+                .trace_context
+                .or(defaults.trace_context)
+                .unwrap_or_default(),
             tracestate: self.tracestate.to_owned(),
             tags: raw
                 .tags
@@ -381,7 +400,9 @@ impl ServerChecker<'_> {
         if found.is_none() {
             let known: Vec<_> = profile::names().collect();
             let label = nearest(&typed.value, &known)
-                .map_or("unknown profile".to_owned(), |near| format!("did you mean \"{near}\"?"));
+                .map_or("unknown profile".to_owned(), |near| {
+                    format!("did you mean \"{near}\"?")
+                });
             self.out.error(
                 Complaint::at(typed.span.clone(), "there is no such profile", label)
                     .help(format!("profiles: {}", known.join(", "))),
@@ -395,7 +416,11 @@ impl ServerChecker<'_> {
         raw: &RawServer,
         secrets: &mut Vec<Secret>,
     ) -> Vec<(HeaderName, HeaderValue)> {
-        let own: Vec<_> = raw.headers.iter().map(|(name, _)| name.value.to_ascii_lowercase()).collect();
+        let own: Vec<_> = raw
+            .headers
+            .iter()
+            .map(|(name, _)| name.value.to_ascii_lowercase())
+            .collect();
         let inherited = self
             .defaults
             .headers
@@ -501,12 +526,18 @@ impl ServerChecker<'_> {
     }
 
     fn service(&mut self, raw: &RawServer) -> Option<ServiceName> {
-        let name = self.out.substitute(raw.service.as_ref()?, self.sources)?.value;
+        let name = self
+            .out
+            .substitute(raw.service.as_ref()?, self.sources)?
+            .value;
         let attributes = raw
             .service_attributes
             .iter()
             .filter_map(|(key, value)| {
-                Some((key.value.clone(), self.out.substitute(value, self.sources)?.value))
+                Some((
+                    key.value.clone(),
+                    self.out.substitute(value, self.sources)?.value,
+                ))
             })
             .collect();
         Some(ServiceName { name, attributes })

@@ -43,8 +43,12 @@ impl<'t, 'c> Keys<'t, 'c> {
                 None => "unknown key".to_owned(),
             };
             complaints.push(
-                Complaint::at(key.span(), format!("unknown key `{name}` in {place}"), label)
-                    .help(format!("known keys: {}", known.join(", "))),
+                Complaint::at(
+                    key.span(),
+                    format!("unknown key `{name}` in {place}"),
+                    label,
+                )
+                .help(format!("known keys: {}", known.join(", "))),
             );
         }
         Self {
@@ -133,7 +137,8 @@ impl<'t, 'c> Keys<'t, 'c> {
 
     /// Whether `key` holds a table.
     pub(super) fn is_table(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|value| value.get_ref().is_table())
+        self.get(key)
+            .is_some_and(|value| value.get_ref().is_table())
     }
 
     /// A duration such as `"60s"`.
@@ -188,7 +193,11 @@ impl<'t, 'c> Keys<'t, 'c> {
         self.complaints.push(
             Complaint::at(
                 text.span,
-                format!("`{key}` in {} cannot be \"{}\"", self.place, text.value.escape_debug()),
+                format!(
+                    "`{key}` in {} cannot be \"{}\"",
+                    self.place,
+                    text.value.escape_debug()
+                ),
                 label,
             )
             .help(format!("possible: {}", known.join(", "))),

@@ -11,7 +11,14 @@ use crate::model::{EraMode, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
 const SHARED_KEYS: [&str; 8] = [
-    "every", "timeout", "profile", "era", "redirects", "trace_context", "headers", "tags",
+    "every",
+    "timeout",
+    "profile",
+    "era",
+    "redirects",
+    "trace_context",
+    "headers",
+    "tags",
 ];
 const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
 
@@ -75,7 +82,10 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
     let store = keys.table("store");
     let telemetry = keys.table("telemetry");
     let traces = keys.table("traces");
-    let traces_span = root.get("traces").map(toml::Spanned::span).unwrap_or_default();
+    let traces_span = root
+        .get("traces")
+        .map(toml::Spanned::span)
+        .unwrap_or_default();
     RawFile {
         defaults: defaults
             .map(|table| read_defaults(table, complaints))
@@ -164,7 +174,12 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {
-    let mut keys = Keys::of(table, "[telemetry]", &["endpoint", "tracestate"], complaints);
+    let mut keys = Keys::of(
+        table,
+        "[telemetry]",
+        &["endpoint", "tracestate"],
+        complaints,
+    );
     RawTelemetry {
         endpoint: keys.text("endpoint"),
         tracestate: keys.text("tracestate"),

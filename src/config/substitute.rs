@@ -69,8 +69,8 @@ fn look_up(name: &str, sources: &Sources<'_>) -> Result<String, String> {
     if size > MAX_FILE {
         return Err(format!("{shown} is larger than {MAX_FILE} bytes"));
     }
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| format!("cannot read {shown}: {error}"))?;
     // Editors and `echo` end a file with a line end that is no part of the secret.
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
@@ -97,13 +97,23 @@ mod tests {
         let text = put_in("Bearer ${TOKEN}/${file:key}").unwrap();
         assert_eq!(text.value, "Bearer s3cret/from-file");
         assert_eq!(text.shown, "Bearer ${TOKEN}/${file:key}");
-        assert_eq!(text.secrets, [Secret::new("s3cret"), Secret::new("from-file")]);
-        assert_eq!(put_in("$${TOKEN} costs $5").unwrap().value, "${TOKEN} costs $5");
+        assert_eq!(
+            text.secrets,
+            [Secret::new("s3cret"), Secret::new("from-file")]
+        );
+        assert_eq!(
+            put_in("$${TOKEN} costs $5").unwrap().value,
+            "${TOKEN} costs $5"
+        );
     }
 
     #[test]
     fn says_what_is_missing() {
-        for (typed, word) in [("${NOSUCH}", "NOSUCH"), ("${TOKEN", "without"), ("${file:nosuch}", "nosuch")] {
+        for (typed, word) in [
+            ("${NOSUCH}", "NOSUCH"),
+            ("${TOKEN", "without"),
+            ("${file:nosuch}", "nosuch"),
+        ] {
             assert!(put_in(typed).unwrap_err().contains(word), "{typed}");
         }
     }

@@ -50,7 +50,9 @@ fn is_key(key: &str) -> bool {
 fn is_value(value: &str) -> bool {
     !value.is_empty()
         && value.len() <= 256
-        && value.bytes().all(|b| (0x20..=0x7e).contains(&b) && b != b'=')
+        && value
+            .bytes()
+            .all(|b| (0x20..=0x7e).contains(&b) && b != b'=')
 }
 
 #[cfg(test)]
@@ -62,7 +64,9 @@ mod tests {
         for good in ["", "alivemcp=probe,vendor=otlp", "a@b=1", "1=x, b=y z"] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in ["alivemcp", "=x", "A=1", "a=1,a=2", "a=", "a=ü", "a=b=c", "a=1,"] {
+        for bad in [
+            "alivemcp", "=x", "A=1", "a=1,a=2", "a=", "a=ü", "a=b=c", "a=1,",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
     }

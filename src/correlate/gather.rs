@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 
 use super::jaeger::{BackendSpan, Jaeger, SEARCH_LIMIT, Unavailable};
 use crate::model::{
-    BackendState, Case, Evidence, FailedProbe, Layer, OWN_SCOPE, OperationKind, PassedProbe, Reason,
-    ServerSpan, ServiceName, SpanId, SpanKind, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, Evidence, FailedProbe, Layer, OWN_SCOPE, OperationKind, PassedProbe,
+    Reason, ServerSpan, ServiceName, SpanId, SpanKind, StoredProbe, Text, TraceId, Window,
 };
 
 /// Failed probes whose traces are asked for: the first, and the latest.
@@ -59,7 +59,10 @@ pub async fn learn(
         }
         None => is_foreign_mcp(span),
     };
-    let joined = answers.iter().filter(|spans| spans.iter().any(is_targets)).count();
+    let joined = answers
+        .iter()
+        .filter(|spans| spans.iter().any(is_targets))
+        .count();
     Ok(Learnt {
         service: learnt_service(&answers),
         joined,
@@ -86,9 +89,9 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
     });
     let (mut baseline, gap) = windows(case, &failed, now);
     let silence_to = silence_end(case, gap, now);
-    let skew = service
-        .as_ref()
-        .map_or(Skew::NONE, |service| clock_skew(passed_traces.iter().chain(&failed_traces), service));
+    let skew = service.as_ref().map_or(Skew::NONE, |service| {
+        clock_skew(passed_traces.iter().chain(&failed_traces), service)
+    });
     let found = match (&service, &backend) {
         (Some(service), BackendState::Answered) => {
             let since = Window {
@@ -101,14 +104,24 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
                 skew,
             };
             let mut found = search.all(since, &mut backend).await;
-            found.extend(search.as_far_back_as_possible(&mut baseline, &mut backend).await);
+            found.extend(
+                search
+                    .as_far_back_as_possible(&mut baseline, &mut backend)
+                    .await,
+            );
             found
         }
         _ => Vec::new(),
     };
     let mut all: HashMap<(TraceId, SpanId), BackendSpan> = HashMap::new();
-    for span in failed_traces.iter().chain(&passed_traces).flatten().chain(&found) {
-        all.entry((span.trace_id, span.span_id)).or_insert_with(|| span.clone());
+    for span in failed_traces
+        .iter()
+        .chain(&passed_traces)
+        .flatten()
+        .chain(&found)
+    {
+        all.entry((span.trace_id, span.span_id))
+            .or_insert_with(|| span.clone());
     }
     let spans: Vec<_> = all
         .values()
@@ -203,7 +216,11 @@ fn has_own_spans(traces: &[Vec<BackendSpan>], id: TraceId) -> bool {
 /// may have come back without our having seen it, and its spans would tell of another time.
 fn windows(case: &Case, failed: &[&StoredProbe], now: SystemTime) -> (Window, Window) {
     let first = failed.first().map_or(case.at, |probe| probe.started_at);
-    let baseline_end = case.passed.first().map_or(first, |probe| probe.ended_at).min(first);
+    let baseline_end = case
+        .passed
+        .first()
+        .map_or(first, |probe| probe.ended_at)
+        .min(first);
     let gap_end = failed
         .last()
         .map_or(case.at, |probe| probe.ended_at)
@@ -223,7 +240,10 @@ fn windows(case: &Case, failed: &[&StoredProbe], now: SystemTime) -> (Window, Wi
 /// Silence is looked for up to now, but for what may still be on its way, and never past the recovery.
 fn silence_end(case: &Case, gap: Window, now: SystemTime) -> SystemTime {
     let seen = now.checked_sub(OWN_SPANS_GRACE).unwrap_or(now);
-    let first = case.failed.first().map_or(case.at, |probe| probe.started_at);
+    let first = case
+        .failed
+        .first()
+        .map_or(case.at, |probe| probe.started_at);
     seen.min(first + case.window)
         .min(case.recovered_at.unwrap_or(seen))
         .max(gap.to)
@@ -307,23 +327,32 @@ impl Skew {
 
     /// A time of our clock as the server's clock shows it.
     fn theirs(self, ours: SystemTime) -> SystemTime {
-        if self.ahead { ours + self.by } else { ours - self.by }
+        if self.ahead {
+            ours + self.by
+        } else {
+            ours - self.by
+        }
     }
 
     /// A time of the server's clock as ours shows it.
     fn ours(self, theirs: SystemTime) -> SystemTime {
-        if self.ahead { theirs - self.by } else { theirs + self.by }
+        if self.ahead {
+            theirs - self.by
+        } else {
+            theirs + self.by
+        }
     }
 }
 
 fn is_own(span: &BackendSpan) -> bool {
-    span.tag("otel.scope.name") == Some(OWN_SCOPE) || span.tag("otel.library.name") == Some(OWN_SCOPE)
+    span.tag("otel.scope.name") == Some(OWN_SCOPE)
+        || span.tag("otel.library.name") == Some(OWN_SCOPE)
 }
 
 fn has_mcp_attributes(span: &BackendSpan) -> bool {
-    span.tags
-        .keys()
-        .any(|key| key.starts_with("mcp.") || key == "gen_ai.tool.name" || key == "heimdall.span_kind")
+    span.tags.keys().any(|key| {
+        key.starts_with("mcp.") || key == "gen_ai.tool.name" || key == "heimdall.span_kind"
+    })
 }
 
 fn is_foreign_mcp(span: &BackendSpan) -> bool {
@@ -344,9 +373,12 @@ fn is_gateway(service: &str, trace: &[BackendSpan]) -> bool {
         }
         false
     };
-    trace
-        .iter()
-        .any(|span| !is_own(span) && span.service != service && span.kind() == SpanKind::Server && is_below(span))
+    trace.iter().any(|span| {
+        !is_own(span)
+            && span.service != service
+            && span.kind() == SpanKind::Server
+            && is_below(span)
+    })
 }
 
 /// The service that owns the spans of MCP in enough traces, if it is always the same one.
@@ -420,7 +452,11 @@ fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) 
 
 /// The traces of our own probes of this target.
 fn own_traces(case: &Case) -> BTreeSet<TraceId> {
-    let looked_at = case.failed.iter().chain(&case.passed).map(|probe| probe.trace_id);
+    let looked_at = case
+        .failed
+        .iter()
+        .chain(&case.passed)
+        .map(|probe| probe.trace_id);
     looked_at.chain(case.own_traces.iter().copied()).collect()
 }
 
@@ -435,7 +471,9 @@ fn negotiation<'s>(case: &Case, spans: impl Iterator<Item = &'s BackendSpan>) ->
         .filter(|operation| operation.kind == OperationKind::Negotiate)
         .map(|operation| operation.span_id);
     spans
-        .filter(|span| ours.contains(&span.trace_id) && is_own(span) && span.name == "mcp.negotiate")
+        .filter(|span| {
+            ours.contains(&span.trace_id) && is_own(span) && span.name == "mcp.negotiate"
+        })
         .map(|span| span.span_id)
         .chain(remembered)
         .collect()
@@ -443,12 +481,18 @@ fn negotiation<'s>(case: &Case, spans: impl Iterator<Item = &'s BackendSpan>) ->
 
 /// The middle of the service's spans against the middle of ours that they answer, the median of all. Only its own
 /// spans tell: a gateway between has another clock.
-fn clock_skew<'t>(traces: impl Iterator<Item = &'t Vec<BackendSpan>>, service: &ServiceName) -> Skew {
+fn clock_skew<'t>(
+    traces: impl Iterator<Item = &'t Vec<BackendSpan>>,
+    service: &ServiceName,
+) -> Skew {
     let middle = |span: &BackendSpan| span.start + span.duration / 2;
     let mut differences = Vec::new();
     for trace in traces {
         let by_id: HashMap<_, _> = trace.iter().map(|span| (span.span_id, span)).collect();
-        for span in trace.iter().filter(|span| !is_own(span) && span.service == service.name) {
+        for span in trace
+            .iter()
+            .filter(|span| !is_own(span) && span.service == service.name)
+        {
             let Some(ours) = own_ancestor(span, &by_id) else {
                 continue;
             };
@@ -459,7 +503,10 @@ fn clock_skew<'t>(traces: impl Iterator<Item = &'t Vec<BackendSpan>>, service: &
         }
     }
     differences.sort_unstable();
-    let median = differences.get(differences.len() / 2).copied().unwrap_or_default();
+    let median = differences
+        .get(differences.len() / 2)
+        .copied()
+        .unwrap_or_default();
     let by = Duration::from_micros(median.unsigned_abs());
     if by < SKEW_NOTICED {
         return Skew::NONE;
@@ -535,17 +582,25 @@ fn ancestors(span: &BackendSpan, all: &HashMap<(TraceId, SpanId), BackendSpan>) 
             break;
         }
         chain.push(parent);
-        next = all.get(&(span.trace_id, parent)).and_then(|span| span.parent);
+        next = all
+            .get(&(span.trace_id, parent))
+            .and_then(|span| span.parent);
     }
     chain
 }
 
 /// JSON-RPC -32600 to -32602, HTTP 4xx, and a tool that says that it was called wrongly.
 fn is_callers_fault(span: &BackendSpan, http_status: Option<u16>) -> bool {
-    let code = ["rpc.response.status_code", "mcp.error_code", "rpc.jsonrpc.error_code", "error.type"]
-        .iter()
-        .find_map(|key| span.tag(key)?.parse::<i64>().ok());
-    let by_code = code.is_some_and(|code| (-32602..=-32600).contains(&code) || (400..=499).contains(&code));
+    let code = [
+        "rpc.response.status_code",
+        "mcp.error_code",
+        "rpc.jsonrpc.error_code",
+        "error.type",
+    ]
+    .iter()
+    .find_map(|key| span.tag(key)?.parse::<i64>().ok());
+    let by_code =
+        code.is_some_and(|code| (-32602..=-32600).contains(&code) || (400..=499).contains(&code));
     let by_status = http_status.is_some_and(|status| (400..=499).contains(&status));
     by_code || by_status || span.tag("error.type") == Some("tool_error")
 }
@@ -554,21 +609,44 @@ fn is_callers_fault(span: &BackendSpan, http_status: Option<u16>) -> bool {
 /// MCP is none, whatever its path.
 fn is_health_check(span: &BackendSpan) -> bool {
     const WORDS: [&str; 16] = [
-        "health", "healthz", "healthcheck", "health-check", "health_check", "heartbeat", "live", "livez", "liveness",
-        "ready", "readyz", "readiness", "metrics", "ping", "status", "up",
+        "health",
+        "healthz",
+        "healthcheck",
+        "health-check",
+        "health_check",
+        "heartbeat",
+        "live",
+        "livez",
+        "liveness",
+        "ready",
+        "readyz",
+        "readiness",
+        "metrics",
+        "ping",
+        "status",
+        "up",
     ];
     const AGENTS: [&str; 3] = ["kube-probe", "ELB-HealthChecker", "GoogleHC"];
     if let Some(method) = span.tag("mcp.method.name") {
         return method == "ping";
     }
-    let agent = ["user_agent.original", "http.user_agent"].iter().find_map(|key| span.tag(key));
+    let agent = ["user_agent.original", "http.user_agent"]
+        .iter()
+        .find_map(|key| span.tag(key));
     let by_agent = agent.is_some_and(|agent| AGENTS.iter().any(|known| agent.starts_with(known)));
     let path = ["url.path", "http.target", "http.route"]
         .iter()
         .find_map(|key| span.tag(key))
         .or_else(|| span.name.split_whitespace().last());
-    let path = path.unwrap_or_default().split('?').next().unwrap_or_default();
-    let last = path.trim_end_matches('/').rsplit_once('/').map(|(_, last)| last);
+    let path = path
+        .unwrap_or_default()
+        .split('?')
+        .next()
+        .unwrap_or_default();
+    let last = path
+        .trim_end_matches('/')
+        .rsplit_once('/')
+        .map(|(_, last)| last);
     let by_path = last.is_some_and(|last| WORDS.contains(&last));
     by_agent || by_path || span.name.starts_with("grpc.health")
 }

@@ -134,22 +134,35 @@ impl Jaeger {
     }
 
     async fn ask(&self, url: Url, missing_is_empty: bool) -> Result<Vec<JaegerTrace>, Unavailable> {
-        let shown = format!("GET {}{}", url.path(), url.query().map(|q| format!("?{q}")).unwrap_or_default());
+        let shown = format!(
+            "GET {}{}",
+            url.path(),
+            url.query().map(|q| format!("?{q}")).unwrap_or_default()
+        );
         if let Ok(mut asked) = self.asked.lock() {
             asked.push(shown);
         }
         // No trace context goes along: Jaeger would add its own spans to the very trace that is asked for.
-        let mut answer = self.client.get(url).send().await.map_err(|error| why(&error))?;
+        let mut answer = self
+            .client
+            .get(url)
+            .send()
+            .await
+            .map_err(|error| why(&error))?;
         let status = answer.status();
         let mut body = Vec::new();
         while let Some(piece) = answer.chunk().await.map_err(|error| why(&error))? {
             if body.len() + piece.len() > MAX_ANSWER {
-                return Err(Text::new(format!("its answer is larger than {MAX_ANSWER} bytes")));
+                return Err(Text::new(format!(
+                    "its answer is larger than {MAX_ANSWER} bytes"
+                )));
             }
             body.extend_from_slice(&piece);
         }
         let Ok(page) = serde_json::from_slice::<Page>(&body) else {
-            return Err(Text::new(format!("HTTP {status} and an answer that is none of Jaeger's")));
+            return Err(Text::new(format!(
+                "HTTP {status} and an answer that is none of Jaeger's"
+            )));
         };
         let errors = page.errors.unwrap_or_default();
         let missing = missing_is_empty
@@ -189,7 +202,9 @@ fn why(error: &reqwest::Error) -> Text {
 }
 
 fn micros(at: SystemTime) -> u128 {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()
+    at.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros()
 }
 
 #[derive(Deserialize)]
@@ -267,7 +282,10 @@ fn spans(traces: Vec<JaegerTrace>) -> Vec<BackendSpan> {
         .collect()
 }
 
-fn backend_span(span: JaegerSpan, processes: &HashMap<String, JaegerProcess>) -> Option<BackendSpan> {
+fn backend_span(
+    span: JaegerSpan,
+    processes: &HashMap<String, JaegerProcess>,
+) -> Option<BackendSpan> {
     let process = processes.get(&span.process_id);
     let parent = span
         .references

@@ -89,7 +89,12 @@ impl<'e> Bench<'e> {
 
     /// Rule 2.
     fn joined_span(&self) -> Option<Match> {
-        let matches = || self.evidence.failed.iter().filter_map(|probe| self.joined_to(probe));
+        let matches = || {
+            self.evidence
+                .failed
+                .iter()
+                .filter_map(|probe| self.joined_to(probe))
+        };
         matches()
             .find(|(verdict, ..)| *verdict == Verdict::Application)
             .or_else(|| matches().next())
@@ -122,14 +127,19 @@ impl<'e> Bench<'e> {
             ));
         }
         let lost = |why: &str| {
-            let why = format!("{} answered {} well and in time, {why}", first.service, first.name);
+            let why = format!(
+                "{} answered {} well and in time, {why}",
+                first.service, first.name
+            );
             Some((Verdict::ResponseLost, Rule::JoinedSpan, why))
         };
         if !probe.answered {
             return lost("but no complete answer arrived");
         }
         if let Some(status) = in_its_place {
-            return lost(&format!("but what arrived was HTTP {status} from something in front"));
+            return lost(&format!(
+                "but what arrived was HTTP {status} from something in front"
+            ));
         }
         at_fault(format!(
             "{} got our request and its answer was bad",
@@ -147,8 +157,8 @@ impl<'e> Bench<'e> {
             .count();
         // A span in our own failed trace: then it did see us. And where our probes do not normally leave
         // spans, only a connection that never came about proves that it did not.
-        let unseen =
-            self.last_failed_at_transport() || self.joined_in_a_row(self.first_failure()?) >= JOINED_NEEDED;
+        let unseen = self.last_failed_at_transport()
+            || self.joined_in_a_row(self.first_failure()?) >= JOINED_NEEDED;
         if served == 0 || self.in_failed_traces() > 0 || !unseen {
             return None;
         }
@@ -166,7 +176,10 @@ impl<'e> Bench<'e> {
     fn all_errors(&self) -> Option<Match> {
         let (what, errors) = if self.evidence.failed.is_empty() {
             // Somebody else's alert: any error of the server's before it.
-            let errors = self.until_last_asking().filter(|s| s.is_own_error()).count();
+            let errors = self
+                .until_last_asking()
+                .filter(|s| s.is_own_error())
+                .count();
             ("of its spans before the alert are", errors)
         } else {
             let gap: Vec<_> = self
@@ -177,21 +190,33 @@ impl<'e> Bench<'e> {
             if !gap.is_empty() && gap.iter().all(|span| span.is_own_error()) {
                 ("spans since the last passed probe, all of them", gap.len())
             } else {
-                let last = self.until_last_asking().rev().take_while(|s| s.is_own_error());
+                let last = self
+                    .until_last_asking()
+                    .rev()
+                    .take_while(|s| s.is_own_error());
                 let errors = requests(last);
                 let enough = errors >= LAST_ERRORS;
-                ("last spans before the silence are", if enough { errors } else { 0 })
+                (
+                    "last spans before the silence are",
+                    if enough { errors } else { 0 },
+                )
             }
         };
         if errors == 0 {
             return None;
         }
-        let example = self.until_last_asking().rev().find(|span| span.is_own_error());
+        let example = self
+            .until_last_asking()
+            .rev()
+            .find(|span| span.is_own_error());
         let example = example.map(|span| said(span)).unwrap_or_default();
         Some(self.unless_shared(
             Verdict::Application,
             Rule::AllErrors,
-            format!("{}: {errors} {what} errors, such as {example}", self.service()),
+            format!(
+                "{}: {errors} {what} errors, such as {example}",
+                self.service()
+            ),
         ))
     }
 
@@ -222,10 +247,15 @@ impl<'e> Bench<'e> {
     fn silence_unproven(&self) -> Option<Match> {
         let unproven = |why: String| Some((Verdict::Inconclusive, Rule::SilenceUnproven, why));
         let Some(from) = self.first_failure() else {
-            return unproven("without failed probes of ours there is no silence to look at".to_owned());
+            return unproven(
+                "without failed probes of ours there is no silence to look at".to_owned(),
+            );
         };
         if self.evidence.service.is_none() {
-            return unproven("the service is not known, so that its other spans could not be looked for".to_owned());
+            return unproven(
+                "the service is not known, so that its other spans could not be looked for"
+                    .to_owned(),
+            );
         }
         let since = self.foreign_since(from).count() + self.in_failed_traces();
         if since > 0 {
@@ -271,7 +301,11 @@ impl<'e> Bench<'e> {
 
     /// Rule 8.
     fn otherwise(&self) -> Match {
-        let answered = self.evidence.failed.last().is_some_and(|probe| probe.answered);
+        let answered = self
+            .evidence
+            .failed
+            .last()
+            .is_some_and(|probe| probe.answered);
         let why = if answered {
             "something answered without leaving a trace of itself"
         } else {
@@ -287,13 +321,18 @@ impl<'e> Bench<'e> {
             Some(other) => (
                 Verdict::Inconclusive,
                 rule,
-                format!("{why}; but {other} has the same service name, and those spans may be its own"),
+                format!(
+                    "{why}; but {other} has the same service name, and those spans may be its own"
+                ),
             ),
         }
     }
 
     fn service(&self) -> &str {
-        self.evidence.service.as_ref().map_or("the server", Text::as_str)
+        self.evidence
+            .service
+            .as_ref()
+            .map_or("the server", Text::as_str)
     }
 
     fn first_failure(&self) -> Option<SystemTime> {
@@ -353,11 +392,17 @@ impl<'e> Bench<'e> {
             return (0.0, end.is_some());
         }
         let seen = f64::from(u32::try_from(seen).unwrap_or(u32::MAX));
-        (seen * silence.as_secs_f64() / quarter.as_secs_f64(), end.is_some())
+        (
+            seen * silence.as_secs_f64() / quarter.as_secs_f64(),
+            end.is_some(),
+        )
     }
 
     fn last_failed_at_transport(&self) -> bool {
-        self.evidence.failed.last().is_some_and(|probe| probe.layer == Layer::Transport)
+        self.evidence
+            .failed
+            .last()
+            .is_some_and(|probe| probe.layer == Layer::Transport)
     }
 
     fn in_failed_traces(&self) -> usize {
@@ -415,8 +460,17 @@ impl<'e> Bench<'e> {
     fn telling(&self) -> Vec<ServerSpan> {
         let mut spans = self.spans.clone();
         spans.sort_by_key(|span| {
-            let joined = self.evidence.failed.iter().any(|p| p.trace_id == span.trace_id);
-            (!joined, !span.is_own_error(), std::cmp::Reverse(span.start), span.span_id)
+            let joined = self
+                .evidence
+                .failed
+                .iter()
+                .any(|p| p.trace_id == span.trace_id);
+            (
+                !joined,
+                !span.is_own_error(),
+                std::cmp::Reverse(span.start),
+                span.span_id,
+            )
         });
         spans.into_iter().take(3).cloned().collect()
     }
@@ -445,7 +499,10 @@ fn is_targets(span: &ServerSpan, evidence: &Evidence) -> bool {
 
 /// Requests, not spans: one request may leave a handful.
 fn requests<'s>(spans: impl Iterator<Item = &'s &'s ServerSpan>) -> usize {
-    spans.map(|span| span.trace_id).collect::<BTreeSet<_>>().len()
+    spans
+        .map(|span| span.trace_id)
+        .collect::<BTreeSet<_>>()
+        .len()
 }
 
 /// Whether the server was still at it when we gave up. A span that did not start within our step

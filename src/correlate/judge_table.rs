@@ -292,10 +292,7 @@ impl Row {
                 from: baseline_end,
                 to: at(self.last_asking.unwrap_or(last_asking)),
             },
-            silence_to: at(self
-                .silence_to
-                .or(self.last_asking)
-                .unwrap_or(last_asking)),
+            silence_to: at(self.silence_to.or(self.last_asking).unwrap_or(last_asking)),
             spans: self.all_spans(&passed),
             probe_traces: owners.iter().map(|owner| owner.trace()).collect(),
             negotiation: owners

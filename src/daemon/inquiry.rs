@@ -100,7 +100,11 @@ impl Inquiry {
             None => Default::default(),
         };
         Ok(Case {
-            service_shared_with: self.shared_with(&subject.target, service.as_ref(), reader.as_ref())?,
+            service_shared_with: self.shared_with(
+                &subject.target,
+                service.as_ref(),
+                reader.as_ref(),
+            )?,
             target: subject.target,
             incident: subject.incident,
             at: subject.at,

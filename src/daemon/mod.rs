@@ -7,8 +7,8 @@ mod tracker;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -124,8 +124,9 @@ impl Daemon {
         let inquiry = match parts.traces {
             None => None,
             Some(settings) => {
-                let jaeger = Jaeger::new(settings.url.clone())
-                    .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
+                let jaeger = Jaeger::new(settings.url.clone()).map_err(|error| {
+                    format!("cannot make a client for the trace backend: {error}")
+                })?;
                 Some(Inquiry {
                     store: parts.store.clone(),
                     jaeger: Arc::new(jaeger),
@@ -162,7 +163,8 @@ impl Daemon {
             }
             self.learning.push(Learning {
                 passed: 0,
-                known: remembered.instrumented && (remembered.service.is_some() || target.service.is_some()),
+                known: remembered.instrumented
+                    && (remembered.service.is_some() || target.service.is_some()),
                 again: Instant::now(),
             });
             // A verdict that was still provisional when the last run ended is asked for again.
@@ -170,10 +172,16 @@ impl Daemon {
                 && status.provisional != Some(false)
                 && let Some(incident) = reader.incident(id)?
             {
-                let age = SystemTime::now().duration_since(incident.opened_at).unwrap_or_default();
+                let age = SystemTime::now()
+                    .duration_since(incident.opened_at)
+                    .unwrap_or_default();
                 self.schedule_rechecks(index, id, age);
             }
-            self.tracked.push(Tracked::remembered(status.state, status.since, status.incident));
+            self.tracked.push(Tracked::remembered(
+                status.state,
+                status.since,
+                status.incident,
+            ));
         }
         Ok(())
     }
@@ -213,7 +221,11 @@ impl Daemon {
     }
 
     /// Probes every target once.
-    pub async fn round(mut self, started: Started, stop: CancellationToken) -> Vec<Option<Arc<ProbeResult>>> {
+    pub async fn round(
+        mut self,
+        started: Started,
+        stop: CancellationToken,
+    ) -> Vec<Option<Arc<ProbeResult>>> {
         use futures_util::StreamExt;
         let started = Arc::new(started);
         let mut results = vec![None; self.targets.len()];
@@ -248,12 +260,19 @@ impl Daemon {
             return;
         };
         self.flush().await;
-        let first = inquiry.settings.recheck.first().copied().unwrap_or_default();
+        let first = inquiry
+            .settings
+            .recheck
+            .first()
+            .copied()
+            .unwrap_or_default();
         for index in 0..self.targets.len() {
             let Some(subject) = self.subject(index) else {
                 continue;
             };
-            let age = SystemTime::now().duration_since(subject.at).unwrap_or_default();
+            let age = SystemTime::now()
+                .duration_since(subject.at)
+                .unwrap_or_default();
             if age >= first && !stop.is_cancelled() {
                 let finding = inquiry.about(subject).await.map(Box::new);
                 self.take_in_background(Done::Judged(finding));
@@ -266,7 +285,9 @@ impl Daemon {
         started: Arc<Started>,
         stop: CancellationToken,
     ) -> Runner<impl Fn(usize) -> ProbeFuture + use<>> {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let slots: Vec<_> = self
             .targets
             .iter()
@@ -277,10 +298,14 @@ impl Daemon {
             .collect();
         let count = slots.len();
         let (targets, eras) = (Arc::clone(&self.targets), Arc::clone(&self.eras));
-        let work = move |index: usize| {
-            probe_future(index, &targets, &eras, &started, &stop)
-        };
-        Runner::new(DueQueue::new(slots), count, Instant::now(), Limits::default(), work)
+        let work = move |index: usize| probe_future(index, &targets, &eras, &started, &stop);
+        Runner::new(
+            DueQueue::new(slots),
+            count,
+            Instant::now(),
+            Limits::default(),
+            work,
+        )
     }
 
     fn probe(&self, index: usize, started: &Arc<Started>, stop: &CancellationToken) -> ProbeFuture {
@@ -318,7 +343,8 @@ impl Daemon {
             }
         }
         if let Some(before) = change.shown {
-            self.output.event(&line::change(self.format, &target, before, &result));
+            self.output
+                .event(&line::change(self.format, &target, before, &result));
         }
         if let Some(id) = change.opened {
             self.writer.write(Write::IncidentOpened {
@@ -326,7 +352,9 @@ impl Daemon {
                 target: row,
                 at: result.started_at,
             });
-            let age = SystemTime::now().duration_since(result.started_at).unwrap_or_default();
+            let age = SystemTime::now()
+                .duration_since(result.started_at)
+                .unwrap_or_default();
             self.schedule_rechecks(index, &id, age);
         }
         if let Some(id) = change.closed {
@@ -343,22 +371,36 @@ impl Daemon {
         let Some(inquiry) = &self.inquiry else {
             return;
         };
-        let past = inquiry.settings.recheck.iter().filter(|after| **after <= age).count();
+        let past = inquiry
+            .settings
+            .recheck
+            .iter()
+            .filter(|after| **after <= age)
+            .count();
         for after in inquiry.settings.recheck.iter().skip(past.saturating_sub(1)) {
             let at = Instant::now() + after.saturating_sub(age);
-            self.rechecks.push(Reverse((at, index, incident.to_owned())));
+            self.rechecks
+                .push(Reverse((at, index, incident.to_owned())));
         }
     }
 
     /// Begins the inquiries that are due with a probe. Without it nobody would know what the server's spans since the
     /// last probe tell of: of an outage that others do not see, or of a server that is back.
-    fn recheck(&mut self, background: &mut JoinSet<Done>, started: &Arc<Started>, stop: &CancellationToken) {
+    fn recheck(
+        &mut self,
+        background: &mut JoinSet<Done>,
+        started: &Arc<Started>,
+        stop: &CancellationToken,
+    ) {
         let now = Instant::now();
         while let Some(Reverse((at, ..))) = self.rechecks.peek()
             && *at <= now
             && let Some(Reverse((_, index, incident))) = self.rechecks.pop()
         {
-            let open = self.tracked.get(index).and_then(|tracked| tracked.incident.as_ref());
+            let open = self
+                .tracked
+                .get(index)
+                .and_then(|tracked| tracked.incident.as_ref());
             let probe = (open == Some(&incident)).then(|| self.probe(index, started, stop));
             background.spawn(async move {
                 let result = match probe {
@@ -371,7 +413,13 @@ impl Daemon {
     }
 
     /// Asks the backend about an incident.
-    fn ask(&self, index: usize, incident: String, background: &mut JoinSet<Done>, permits: &Arc<Semaphore>) {
+    fn ask(
+        &self,
+        index: usize,
+        incident: String,
+        background: &mut JoinSet<Done>,
+        permits: &Arc<Semaphore>,
+    ) {
         let (Some(inquiry), Some(target)) = (self.inquiry.clone(), self.targets.get(index)) else {
             return;
         };
@@ -381,7 +429,9 @@ impl Daemon {
             let _permit = permits.acquire().await;
             // The failed probe's spans and row have to be where they will be looked for.
             telemetry.flush().await;
-            tokio::task::spawn_blocking(move || writer.flush()).await.ok();
+            tokio::task::spawn_blocking(move || writer.flush())
+                .await
+                .ok();
             tokio::time::sleep(VISIBILITY).await;
             Done::Judged(judge_incident(&inquiry, target, incident).await)
         });
@@ -460,20 +510,27 @@ impl Daemon {
             .learning
             .iter_mut()
             .enumerate()
-            .filter(|(_, learning)| !learning.known && learning.passed >= LEARN_LEAST && learning.again <= now)
+            .filter(|(_, learning)| {
+                !learning.known && learning.passed >= LEARN_LEAST && learning.again <= now
+            })
             .take(LEARN_AT_ONCE);
         for (index, learning) in due {
             learning.again = now + LEARN_AGAIN;
             if let Some(target) = self.targets.get(index) {
                 let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
-                background.spawn(async move { Done::Learnt(index, learn_one(inquiry, target).await) });
+                background
+                    .spawn(async move { Done::Learnt(index, learn_one(inquiry, target).await) });
             }
         }
     }
 
     fn warn(&self, text: &str) {
-        self.output
-            .warning(&line::message(self.format, SystemTime::now(), "warning", text));
+        self.output.warning(&line::message(
+            self.format,
+            SystemTime::now(),
+            "warning",
+            text,
+        ));
     }
 
     async fn flush(&self) {
@@ -498,16 +555,20 @@ impl Daemon {
         }
         let (dropped, failed) = self.writer.lost();
         if dropped + failed > 0 {
-            self.warn(&format!("{dropped} writes did not fit into the store's queue, {failed} were not taken"));
+            self.warn(&format!(
+                "{dropped} writes did not fit into the store's queue, {failed} were not taken"
+            ));
         }
         if self.overruns > 0 {
-            self.warn(&format!("{} probes were still running when their next start came", self.overruns));
+            self.warn(&format!(
+                "{} probes were still running when their next start came",
+                self.overruns
+            ));
         }
     }
 }
 
-type ProbeFuture =
-    std::pin::Pin<Box<dyn Future<Output = Option<Arc<ProbeResult>>> + Send>>;
+type ProbeFuture = std::pin::Pin<Box<dyn Future<Output = Option<Arc<ProbeResult>>> + Send>>;
 
 fn probe_future(
     index: usize,
@@ -516,7 +577,11 @@ fn probe_future(
     started: &Arc<Started>,
     stop: &CancellationToken,
 ) -> ProbeFuture {
-    let (target, started, stop) = (targets.get(index).cloned(), Arc::clone(started), stop.clone());
+    let (target, started, stop) = (
+        targets.get(index).cloned(),
+        Arc::clone(started),
+        stop.clone(),
+    );
     let hint = eras.get(index);
     Box::pin(async move {
         let target = target?;

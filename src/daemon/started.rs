@@ -48,8 +48,9 @@ impl Started {
             let Some(command) = &target.start else {
                 continue;
             };
-            let mut process = ProcessGroup::spawn(command)
-                .map_err(|error| format!("cannot start {} ({}): {error}", target.name, command.shown))?;
+            let mut process = ProcessGroup::spawn(command).map_err(|error| {
+                format!("cannot start {} ({}): {error}", target.name, command.shown)
+            })?;
             let output = Arc::new(Mutex::new(Vec::new()));
             let (_, stdout, stderr) = process.streams();
             tokio::spawn(keep_last(stdout, Arc::clone(&output)));
@@ -96,15 +97,27 @@ impl Started {
         }
         let output = lock(&server.output);
         let text = String::from_utf8_lossy(&output);
-        let mut lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty()).rev().take(3).collect();
+        let mut lines: Vec<_> = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .rev()
+            .take(3)
+            .collect();
         lines.reverse();
-        Some(Text::new(format!("the started server has ended; its output ends: {}", lines.join(" | "))))
+        Some(Text::new(format!(
+            "the started server has ended; its output ends: {}",
+            lines.join(" | ")
+        )))
     }
 
     /// Ends all of them.
     pub async fn end(self) {
         let servers = self.servers.into_values().map(|server| async move {
-            let mut process = server.process.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let mut process = server
+                .process
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner);
             process.end(END_PATIENCE).await;
         });
         futures_util::future::join_all(servers).await;

@@ -30,7 +30,11 @@ pub(crate) struct Change {
 
 impl Tracked {
     /// A target as the store remembers it.
-    pub(crate) fn remembered(state: State, since: Option<SystemTime>, incident: Option<String>) -> Self {
+    pub(crate) fn remembered(
+        state: State,
+        since: Option<SystemTime>,
+        incident: Option<String>,
+    ) -> Self {
         Self {
             state,
             since,
@@ -108,7 +112,10 @@ mod tests {
         assert_eq!(tracked.observe(&result(State::Up, 1)).opened, None);
         let id = tracked.observe(&result(State::Down, 2)).opened.unwrap();
         assert_eq!(tracked.observe(&result(State::Unknown, 3)).closed, None);
-        assert_eq!(tracked.observe(&result(State::AuthRequired, 4)).opened, None);
+        assert_eq!(
+            tracked.observe(&result(State::AuthRequired, 4)).opened,
+            None
+        );
         assert_eq!(tracked.observe(&result(State::Up, 5)).closed, Some(id));
         assert_eq!(tracked.incident, None);
     }
@@ -116,7 +123,10 @@ mod tests {
     #[test]
     fn the_first_result_of_a_run_is_shown_even_if_nothing_changed() {
         let mut tracked = Tracked::remembered(State::Up, Some(SystemTime::UNIX_EPOCH), None);
-        assert_eq!(tracked.observe(&result(State::Up, 1)).shown, Some(State::Up));
+        assert_eq!(
+            tracked.observe(&result(State::Up, 1)).shown,
+            Some(State::Up)
+        );
         assert_eq!(tracked.observe(&result(State::Up, 2)).shown, None);
         assert_eq!(tracked.since, Some(SystemTime::UNIX_EPOCH));
     }

@@ -193,7 +193,10 @@ impl StoredProbe {
     /// The operation that the failed layer belongs to.
     pub fn failed_operation(&self) -> Option<&Operation> {
         let layer = self.layer?;
-        self.operations.iter().rev().find(|operation| operation.kind.covers(layer))
+        self.operations
+            .iter()
+            .rev()
+            .find(|operation| operation.kind.covers(layer))
     }
 }
 

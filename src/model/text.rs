@@ -88,7 +88,10 @@ mod tests {
         assert_eq!(Text::new("a\u{1b}[31mb").as_str(), "a\\u{1b}[31mb");
         assert_eq!(Text::new("line\nnext").as_str(), "line\\nnext");
         assert_eq!(Text::new("\u{202e}abc").as_str(), "\\u{202e}abc");
-        assert_eq!(Text::new("Wetter – größer 天気").as_str(), "Wetter – größer 天気");
+        assert_eq!(
+            Text::new("Wetter – größer 天気").as_str(),
+            "Wetter – größer 天気"
+        );
     }
 
     #[test]

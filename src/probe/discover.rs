@@ -43,9 +43,16 @@ pub(super) fn read_result(result: &RawValue, record: &mut Record) -> Discovered 
         return Discovered::NotModern("a result that is none of server/discover".to_owned());
     };
     let versions = found.supported_versions.unwrap_or_default();
-    if !versions.iter().any(|version| version == rpc::MODERN_VERSION) {
+    if !versions
+        .iter()
+        .any(|version| version == rpc::MODERN_VERSION)
+    {
         return match versions.iter().find(|version| is_newer(version)) {
-            Some(_) if !versions.iter().any(|v| rpc::KNOWN_VERSIONS.contains(&v.as_str())) => {
+            Some(_)
+                if !versions
+                    .iter()
+                    .any(|v| rpc::KNOWN_VERSIONS.contains(&v.as_str())) =>
+            {
                 Discovered::Refused(no_common_version(&versions))
             }
             _ => Discovered::NotModern(format!("a result for versions {}", versions.join(", "))),
@@ -65,7 +72,10 @@ pub(super) fn read_result(result: &RawValue, record: &mut Record) -> Discovered 
     }
     record.era = Some(Era::Modern);
     record.protocol_version = Some(rpc::MODERN_VERSION.into());
-    record.server = found.meta.and_then(|meta| meta.server_info).map(server_info);
+    record.server = found
+        .meta
+        .and_then(|meta| meta.server_info)
+        .map(server_info);
     Discovered::Modern
 }
 

@@ -102,7 +102,9 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 self.reopen_after_trouble().await?;
                 match self.initialize().await {
                     // A modern server had a bad moment: ask it again before blaming its refusal of `initialize`.
-                    Err(fault) if self.is_protocol_rejection(&fault) => self.discover_again(fault).await,
+                    Err(fault) if self.is_protocol_rejection(&fault) => {
+                        self.discover_again(fault).await
+                    }
                     result => result,
                 }
             }
@@ -187,20 +189,25 @@ impl<'t, 'c> Ladder<'t, 'c> {
             Ok(Err(fault)) => match ends_detection(&fault) {
                 Ending::Final => return Err(fault),
                 Ending::NotModern => {
-                    self.record.was_negotiation(operation, fault.reason.as_str());
+                    self.record
+                        .was_negotiation(operation, fault.reason.as_str());
                     Detected::NotModern
                 }
                 Ending::Trouble => {
-                    self.record.note(format!("server/discover: {}", fault.message));
-                    self.record.was_negotiation(operation, fault.reason.as_str());
+                    self.record
+                        .note(format!("server/discover: {}", fault.message));
+                    self.record
+                        .was_negotiation(operation, fault.reason.as_str());
                     Detected::Trouble(fault)
                 }
             },
             Err(_) => {
                 let fault = self.record.deadline(budget);
                 self.record.close(operation, Some(&fault));
-                self.record.note(format!("server/discover: {}", fault.message));
-                self.record.was_negotiation(operation, fault.reason.as_str());
+                self.record
+                    .note(format!("server/discover: {}", fault.message));
+                self.record
+                    .was_negotiation(operation, fault.reason.as_str());
                 Detected::Trouble(fault)
             }
         };
@@ -236,7 +243,8 @@ impl<'t, 'c> Ladder<'t, 'c> {
     }
 
     async fn ask_discover(&mut self) -> Result<Answer, Fault> {
-        let (id, operation, traceparent) = self.begin_handshake(OperationKind::Discover, discover::METHOD);
+        let (id, operation, traceparent) =
+            self.begin_handshake(OperationKind::Discover, discover::METHOD);
         #[derive(serde::Serialize)]
         struct Params<'a> {
             #[serde(rename = "_meta")]
@@ -358,7 +366,8 @@ impl<'t, 'c> Ladder<'t, 'c> {
             let result = match answer {
                 Ok(result) => result,
                 Err(error) if error.code == rpc::METHOD_NOT_FOUND && cursor.is_none() => {
-                    self.record.note("the server has no tools/list, which counts as no tools");
+                    self.record
+                        .note("the server has no tools/list, which counts as no tools");
                     break;
                 }
                 Err(error) => return Err((&error).into()),
@@ -409,7 +418,9 @@ enum Ending {
 
 fn ends_detection(fault: &Fault) -> Ending {
     match fault.reason {
-        Reason::AuthRequired | Reason::Forbidden | Reason::RateLimited | Reason::Redirect => Ending::Final,
+        Reason::AuthRequired | Reason::Forbidden | Reason::RateLimited | Reason::Redirect => {
+            Ending::Final
+        }
         // Our own want of files or ports would hit the next attempt as well.
         Reason::ProberResources => Ending::Final,
         Reason::HttpStatus => match fault.http_status {
@@ -420,4 +431,3 @@ fn ends_detection(fault: &Fault) -> Ending {
         _ => Ending::Trouble,
     }
 }
-

@@ -71,7 +71,9 @@ pub async fn probe(
     result.map(|mut result| {
         result.session_end = session_end;
         if session_end == SessionEnd::Failed {
-            result.notes.push("the session on the server could not be ended".into());
+            result
+                .notes
+                .push("the session on the server could not be ended".into());
         }
         result
     })

@@ -13,7 +13,8 @@ use crate::model::CommandLine;
 /// What a started program gets of our environment: what programs need to run at all, and nothing
 /// that could be a secret of ours.
 const ENVIRONMENT: [&str; 11] = [
-    "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
+    "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ",
+    "USER",
 ];
 
 /// How often a group is looked at while its stragglers end.
@@ -35,7 +36,11 @@ impl ProcessGroup {
         builder
             .args(&command.args)
             .env_clear()
-            .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .envs(
+                ENVIRONMENT
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .envs(&command.env)
             .process_group(0)
             .stdin(Stdio::piped())
@@ -92,7 +97,10 @@ impl ProcessGroup {
                     tokio::time::sleep(STRAGGLER_POLL).await;
                 }
             };
-            if tokio::time::timeout(limits::STDIO_TERM_GRACE, waited).await.is_err() {
+            if tokio::time::timeout(limits::STDIO_TERM_GRACE, waited)
+                .await
+                .is_err()
+            {
                 self.signal(Signal::KILL);
             }
         }

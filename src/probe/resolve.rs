@@ -87,10 +87,7 @@ mod tests {
             [v6(1), v4(1), v6(2)]
         );
         assert_eq!(alternate([v4(1), v4(2)].into_iter()), [v4(1), v4(2)]);
-        assert_eq!(
-            alternate((0..200).map(v4)).len(),
-            limits::MAX_ADDRESSES
-        );
+        assert_eq!(alternate((0..200).map(v4)).len(), limits::MAX_ADDRESSES);
         assert!(alternate(std::iter::empty()).is_empty());
     }
 }

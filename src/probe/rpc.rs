@@ -155,10 +155,14 @@ pub(super) fn decode(bytes: &[u8], id: u64) -> Result<Incoming, Fault> {
     if deeper_than(bytes, limits::MAX_DEPTH) {
         return Err(Fault::new(
             Reason::TooDeep,
-            format!("the answer's JSON is nested deeper than {}", limits::MAX_DEPTH),
+            format!(
+                "the answer's JSON is nested deeper than {}",
+                limits::MAX_DEPTH
+            ),
         ));
     }
-    let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|error| not_a_message(bytes, &error))?;
+    let envelope: Envelope<'_> =
+        serde_json::from_slice(bytes).map_err(|error| not_a_message(bytes, &error))?;
     if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
         return Err(invalid("the answer lacks \"jsonrpc\": \"2.0\""));
     }
@@ -167,7 +171,11 @@ pub(super) fn decode(bytes: &[u8], id: u64) -> Result<Incoming, Fault> {
         (None, Some(error)) => Err(serde_json::from_str::<RpcError>(error.get())
             .map_err(|_| invalid("the answer's error has no integer code"))?),
         (None, None) if envelope.method.is_some() => return Ok(Incoming::Other),
-        _ => return Err(invalid("the answer has neither a result nor an error, or both")),
+        _ => {
+            return Err(invalid(
+                "the answer has neither a result nor an error, or both",
+            ));
+        }
     };
     match envelope.id.map(RawValue::get) {
         Some(found) if found == id.to_string() => Ok(Incoming::Answer(answer)),
@@ -185,7 +193,9 @@ pub(super) fn decode_error(bytes: &[u8]) -> Option<RpcError> {
         return None;
     }
     let envelope: Envelope<'_> = serde_json::from_slice(bytes).ok()?;
-    envelope.jsonrpc.filter(|version| version.get() == "\"2.0\"")?;
+    envelope
+        .jsonrpc
+        .filter(|version| version.get() == "\"2.0\"")?;
     serde_json::from_str(envelope.error?.get()).ok()
 }
 
@@ -198,7 +208,11 @@ fn not_a_message(bytes: &[u8], error: &serde_json::Error) -> Fault {
         return invalid("the answer is JSON, but no JSON-RPC message");
     }
     let start = String::from_utf8_lossy(bytes.get(..bytes.len().min(60)).unwrap_or_default());
-    let what = if error.is_eof() { "is cut off" } else { "is not JSON" };
+    let what = if error.is_eof() {
+        "is cut off"
+    } else {
+        "is not JSON"
+    };
     Fault::new(
         Reason::InvalidJson,
         format!("the answer {what}; it starts with: {start}"),
@@ -259,7 +273,9 @@ mod tests {
             Incoming::Answer(Ok(_))
         ));
         for id in ["1", "null", r#""server-error""#] {
-            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32600,"message":"no"}}}}"#);
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32600,"message":"no"}}}}"#
+            );
             assert!(matches!(read(&text), Incoming::Answer(Err(_))), "{id}");
         }
         assert!(matches!(
@@ -282,10 +298,16 @@ mod tests {
         assert_eq!(reason(r#"{"jsonrpc":"2.0","id":1,"#), Reason::InvalidJson);
         assert_eq!(reason("[]"), Reason::InvalidMessage);
         assert_eq!(reason(r#"{"id":1,"result":{}}"#), Reason::InvalidMessage);
-        assert_eq!(reason(r#"{"jsonrpc":"2.0","id":1}"#), Reason::InvalidMessage);
+        assert_eq!(
+            reason(r#"{"jsonrpc":"2.0","id":1}"#),
+            Reason::InvalidMessage
+        );
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         assert_eq!(reason(&deep), Reason::TooDeep);
-        let brackets_in_a_string = format!(r#"{{"jsonrpc":"2.0","id":1,"result":"\"{}"}}"#, "[".repeat(200));
+        let brackets_in_a_string = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":"\"{}"}}"#,
+            "[".repeat(200)
+        );
         assert!(decode(brackets_in_a_string.as_bytes(), 1).is_ok());
     }
 

@@ -124,7 +124,11 @@ mod tests {
             ("database: no\n\n", &[]),
         ];
         for (stream, expected) in cases {
-            assert_eq!(&read(&[stream.as_bytes()], 100).unwrap(), expected, "{stream:?}");
+            assert_eq!(
+                &read(&[stream.as_bytes()], 100).unwrap(),
+                expected,
+                "{stream:?}"
+            );
         }
     }
 

@@ -51,7 +51,10 @@ impl<'t> StdioChannel<'t> {
                 Some(Reason::ProberResources) => Reason::ProberResources,
                 _ => Reason::SpawnFailed,
             };
-            Fault::new(reason, format!("cannot start {}: {error}", self.command.program))
+            Fault::new(
+                reason,
+                format!("cannot start {}: {error}", self.command.program),
+            )
         })?;
         let (stdin, stdout, stderr) = process.streams();
         self.running = Some(Running {
@@ -127,7 +130,10 @@ impl Running {
         }
         Err(Fault::new(
             Reason::BodyTooLarge,
-            format!("{} lines came without our answer among them", limits::MAX_MESSAGES),
+            format!(
+                "{} lines came without our answer among them",
+                limits::MAX_MESSAGES
+            ),
         ))
     }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming as Body;
@@ -24,9 +26,9 @@ const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const JSON_OR_STREAM: HeaderValue =
-    HeaderValue::from_static("application/json, text/event-stream");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("mcpprobe/", env!("CARGO_PKG_VERSION")));
+const JSON_OR_STREAM: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("mcpprobe/", env!("CARGO_PKG_VERSION")));
 
 /// A target's Streamable HTTP endpoint, with at most one connection to it.
 pub(super) struct HttpChannel<'t> {
@@ -142,7 +144,10 @@ impl<'t> HttpChannel<'t> {
         {
             return Err(Fault::new(
                 Reason::DecodeFailed,
-                format!("the answer is compressed ({}), which was not asked for", shown(encoding)),
+                format!(
+                    "the answer is compressed ({}), which was not asked for",
+                    shown(encoding)
+                ),
             )
             .with_status(status.as_u16()));
         }
@@ -186,7 +191,10 @@ impl<'t> HttpChannel<'t> {
         record.phase(Phase::Body, start);
         let answer = answer?;
         let connection = self.open_connection()?;
-        if !connection.ends_within(&mut body, limits::STREAM_END_GRACE).await {
+        if !connection
+            .ends_within(&mut body, limits::STREAM_END_GRACE)
+            .await
+        {
             self.hang_up();
         }
         Ok(answer)
@@ -277,7 +285,10 @@ impl<'t> HttpChannel<'t> {
         let mut body = head.into_body();
         let connection = self.open_connection()?;
         // 202 has no body; what others send is of no interest.
-        if !connection.ends_within(&mut body, limits::STREAM_END_GRACE).await {
+        if !connection
+            .ends_within(&mut body, limits::STREAM_END_GRACE)
+            .await
+        {
             self.hang_up();
         }
         Ok(())
@@ -358,7 +369,10 @@ impl<'t> HttpChannel<'t> {
         headers.insert(ACCEPT, JSON_OR_STREAM);
         headers.insert(CONTENT_TYPE, JSON);
         if call.modern {
-            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(rpc::MODERN_VERSION));
+            headers.insert(
+                PROTOCOL_VERSION,
+                HeaderValue::from_static(rpc::MODERN_VERSION),
+            );
             headers.insert(MCP_METHOD, HeaderValue::from_static(call.method));
         } else if let Some(session) = &self.session {
             headers.insert(SESSION_ID, session.clone());
@@ -414,9 +428,8 @@ impl<'t> HttpChannel<'t> {
 
     fn follow(&mut self, head: &Head) -> Result<(), Fault> {
         let status = head.status();
-        let refuse = |why: String| {
-            Err(Fault::new(Reason::Redirect, why).with_status(status.as_u16()))
-        };
+        let refuse =
+            |why: String| Err(Fault::new(Reason::Redirect, why).with_status(status.as_u16()));
         let Some(to) = head
             .headers()
             .get(LOCATION)
@@ -437,7 +450,9 @@ impl<'t> HttpChannel<'t> {
         }
         let same = origin(&self.url) == place;
         match self.target.redirects {
-            Redirects::Off => return refuse(format!("HTTP {status} to {place}, and redirects are off")),
+            Redirects::Off => {
+                return refuse(format!("HTTP {status} to {place}, and redirects are off"));
+            }
             Redirects::SameOrigin if !same => {
                 return refuse(format!("HTTP {status} to another origin, {place}"));
             }
@@ -465,9 +480,13 @@ impl<'t> HttpChannel<'t> {
             .collect();
         let mut worst = SessionEnd::NotNeeded;
         for session in sessions {
-            let ended = tokio::time::timeout(limits::DELETE_TIMEOUT, self.delete(session, traceparent)).await;
+            let ended =
+                tokio::time::timeout(limits::DELETE_TIMEOUT, self.delete(session, traceparent))
+                    .await;
             let end = match ended {
-                Ok(Ok(status)) if status.is_success() || status == StatusCode::NOT_FOUND => SessionEnd::Ended,
+                Ok(Ok(status)) if status.is_success() || status == StatusCode::NOT_FOUND => {
+                    SessionEnd::Ended
+                }
                 Ok(Ok(_)) => SessionEnd::Refused,
                 Ok(Err(_)) | Err(_) => SessionEnd::Failed,
             };
@@ -478,7 +497,11 @@ impl<'t> HttpChannel<'t> {
         worst
     }
 
-    async fn delete(&mut self, session: HeaderValue, traceparent: &str) -> Result<StatusCode, Fault> {
+    async fn delete(
+        &mut self,
+        session: HeaderValue,
+        traceparent: &str,
+    ) -> Result<StatusCode, Fault> {
         let ready = match &mut self.connection {
             Some(connection) => connection.is_ready().await,
             None => false,
@@ -589,7 +612,11 @@ fn bad_status(status: StatusCode) -> Fault {
 fn bad_content_type(head: &Head) -> Fault {
     let status = head.status();
     let message = match head.headers().get(CONTENT_TYPE) {
-        Some(found) => format!("HTTP {} with content type {}, which MCP cannot use", status.as_u16(), shown(found)),
+        Some(found) => format!(
+            "HTTP {} with content type {}, which MCP cannot use",
+            status.as_u16(),
+            shown(found)
+        ),
         None => format!("HTTP {} without a content type", status.as_u16()),
     };
     Fault::new(Reason::ContentType, message).with_status(status.as_u16())
@@ -598,6 +625,9 @@ fn bad_content_type(head: &Head) -> Fault {
 fn id_mismatch(id: &str, call: &Call) -> Fault {
     Fault::new(
         Reason::IdMismatch,
-        format!("the answer is to request {id}, ours was {}", call.id.unwrap_or_default()),
+        format!(
+            "the answer is to request {id}, ours was {}",
+            call.id.unwrap_or_default()
+        ),
     )
 }

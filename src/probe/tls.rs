@@ -58,7 +58,9 @@ fn fault(host: &str, error: &io::Error) -> Fault {
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(tls) = tls else {
         let message = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the server closed the connection in the TLS handshake".to_owned(),
+            io::ErrorKind::UnexpectedEof => {
+                "the server closed the connection in the TLS handshake".to_owned()
+            }
             _ => format!("TLS handshake: {error}"),
         };
         let reason = reason_of_io(error).unwrap_or(Reason::TlsHandshake);

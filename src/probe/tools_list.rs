@@ -38,7 +38,10 @@ struct Page<'a> {
 
 #[derive(Deserialize)]
 struct Tool {
-    #[expect(dead_code, reason = "that it is there and is a string is what is checked")]
+    #[expect(
+        dead_code,
+        reason = "that it is there and is a string is what is checked"
+    )]
     name: String,
 }
 
@@ -63,8 +66,9 @@ impl ToolList {
         modern: bool,
         record: &mut Record,
     ) -> Result<Option<String>, Fault> {
-        let page: Page<'_> = serde_json::from_str(result.get())
-            .map_err(|error| invalid_tools(&format!("the result of tools/list is malformed: {error}")))?;
+        let page: Page<'_> = serde_json::from_str(result.get()).map_err(|error| {
+            invalid_tools(&format!("the result of tools/list is malformed: {error}"))
+        })?;
         if modern {
             match page.result_type.as_deref() {
                 Some("complete") => {}
@@ -80,8 +84,11 @@ impl ToolList {
         let tools = page
             .tools
             .ok_or_else(|| invalid_tools("the result of tools/list has no tools"))?;
-        let tools: Vec<Tool> = serde_json::from_str(tools.get())
-            .map_err(|error| invalid_tools(&format!("the tools are not a list of named objects: {error}")))?;
+        let tools: Vec<Tool> = serde_json::from_str(tools.get()).map_err(|error| {
+            invalid_tools(&format!(
+                "the tools are not a list of named objects: {error}"
+            ))
+        })?;
         self.tools += tools.len();
         self.pages += 1;
         let Some(cursor) = page.next_cursor else {
@@ -94,7 +101,10 @@ impl ToolList {
         if !self.cursors.insert(cursor.clone()) {
             return Err(Fault::new(
                 Reason::PaginationLoop,
-                format!("page {} of tools/list points back to an earlier page", self.pages),
+                format!(
+                    "page {} of tools/list points back to an earlier page",
+                    self.pages
+                ),
             ));
         }
         if self.pages >= limits::MAX_PAGES {

@@ -36,14 +36,25 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
         .to_string();
     }
     let detail = match failure {
-        Some(failure) => format!("{}: {}: {}", failure.layer.as_str(), failure.reason, failure.message),
+        Some(failure) => format!(
+            "{}: {}: {}",
+            failure.layer.as_str(),
+            failure.reason,
+            failure.message
+        ),
         None => {
-            let tools = result.tools.map(|tools| format!(", {tools} tools")).unwrap_or_default();
+            let tools = result
+                .tools
+                .map(|tools| format!(", {tools} tools"))
+                .unwrap_or_default();
             format!("{}{tools}", table::short(result.duration))
         }
     };
     let state = result.state.as_str();
-    format!("{at}  {:<16}  {state:<13}  {detail}  trace {}", target.name, result.trace_id)
+    format!(
+        "{at}  {:<16}  {state:<13}  {detail}  trace {}",
+        target.name, result.trace_id
+    )
 }
 
 /// A verdict on a target's incident.
@@ -69,7 +80,10 @@ pub fn verdict(
         .to_string();
     }
     let mark = if provisional { " (provisional)" } else { "" };
-    format!("{at}  {target:<16}  verdict        {}{mark}: {}", judgement.verdict, judgement.reason)
+    format!(
+        "{at}  {target:<16}  verdict        {}{mark}: {}",
+        judgement.verdict, judgement.reason
+    )
 }
 
 /// Something about mcpprobe itself.

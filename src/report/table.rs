@@ -23,7 +23,8 @@ pub struct Look {
 
 /// The table of `check`.
 pub fn check(report: &CheckReport<'_>, look: Look) -> String {
-    let mut rows = vec![["NAME", "STATE", "LAYER", "TIME", "SERVER", "TOOLS", "WHY"].map(str::to_owned)];
+    let mut rows =
+        vec![["NAME", "STATE", "LAYER", "TIME", "SERVER", "TOOLS", "WHY"].map(str::to_owned)];
     for (target, result) in &report.targets {
         rows.push(check_row(target, *result));
     }
@@ -38,7 +39,15 @@ pub fn check(report: &CheckReport<'_>, look: Look) -> String {
 fn check_row(target: &Target, result: Option<&ProbeResult>) -> [String; 7] {
     let Some(result) = result else {
         let why = "mcpprobe was stopped first".to_owned();
-        return [target.name.clone(), "unknown".to_owned(), dash(), dash(), dash(), dash(), why];
+        return [
+            target.name.clone(),
+            "unknown".to_owned(),
+            dash(),
+            dash(),
+            dash(),
+            dash(),
+            why,
+        ];
     };
     let server = match (&result.server, &result.protocol_version) {
         (Some(server), Some(version)) => format!("{} {} ({version})", server.name, server.version),
@@ -48,7 +57,10 @@ fn check_row(target: &Target, result: Option<&ProbeResult>) -> [String; 7] {
     [
         target.name.clone(),
         result.state.as_str().to_owned(),
-        result.failure.as_ref().map_or_else(dash, |f| f.layer.as_str().to_owned()),
+        result
+            .failure
+            .as_ref()
+            .map_or_else(dash, |f| f.layer.as_str().to_owned()),
         short(result.duration),
         server,
         result.tools.map_or_else(dash, |tools| tools.to_string()),
@@ -59,7 +71,11 @@ fn check_row(target: &Target, result: Option<&ProbeResult>) -> [String; 7] {
 fn why(result: &ProbeResult) -> String {
     match &result.failure {
         Some(failure) => sentence(failure),
-        None => result.notes.first().map(|note| format!("note: {note}")).unwrap_or_default(),
+        None => result
+            .notes
+            .first()
+            .map(|note| format!("note: {note}"))
+            .unwrap_or_default(),
     }
 }
 
@@ -84,19 +100,37 @@ fn summary(report: &CheckReport<'_>) -> String {
 
 /// The table of `status`.
 pub fn status(targets: &[TargetStatus], now: SystemTime, look: Look) -> String {
-    let mut rows = vec![["NAME", "STATE", "SINCE", "LAYER", "LAST PROBE", "WHY", "VERDICT"].map(str::to_owned)];
+    let mut rows = vec![
+        [
+            "NAME",
+            "STATE",
+            "SINCE",
+            "LAYER",
+            "LAST PROBE",
+            "WHY",
+            "VERDICT",
+        ]
+        .map(str::to_owned),
+    ];
     for target in targets {
         let ago = |at: Option<SystemTime>| {
             at.map_or_else(dash, |at| {
                 let age = now.duration_since(at).unwrap_or_default();
-                format!("{} ago", humantime::format_duration(Duration::from_secs(age.as_secs())))
+                format!(
+                    "{} ago",
+                    humantime::format_duration(Duration::from_secs(age.as_secs()))
+                )
             })
         };
         let why = match (&target.reason, &target.message) {
             (Some(reason), Some(message)) => format!("{reason}: {message}"),
             _ => String::new(),
         };
-        let mark = if target.provisional == Some(true) { " (provisional)" } else { "" };
+        let mark = if target.provisional == Some(true) {
+            " (provisional)"
+        } else {
+            ""
+        };
         let verdict = match (&target.verdict, &target.verdict_reason) {
             (Some(verdict), Some(reason)) => format!("{verdict}{mark}: {reason}"),
             (None, Some(reason)) if target.state.failed() => format!("none: {reason}"),
@@ -106,7 +140,9 @@ pub fn status(targets: &[TargetStatus], now: SystemTime, look: Look) -> String {
             target.name.clone(),
             target.state.as_str().to_owned(),
             ago(target.since),
-            target.failed_layer.map_or_else(dash, |layer| layer.as_str().to_owned()),
+            target
+                .failed_layer
+                .map_or_else(dash, |layer| layer.as_str().to_owned()),
             ago(target.last_probe_at),
             why,
             verdict,
@@ -120,7 +156,10 @@ pub fn status(targets: &[TargetStatus], now: SystemTime, look: Look) -> String {
 pub fn verdict(evidence: &Evidence, judgement: &Judgement, provisional: bool) -> String {
     let mark = if provisional { " (provisional)" } else { "" };
     let mut text = format!("{}{mark}: {}\n", judgement.verdict, judgement.reason);
-    let (from, to) = (super::rfc3339(evidence.baseline.from), super::rfc3339(evidence.gap.to));
+    let (from, to) = (
+        super::rfc3339(evidence.baseline.from),
+        super::rfc3339(evidence.gap.to),
+    );
     text.push_str(&format!("\nasked about {from} to {to}: "));
     text.push_str(&format!(
         "{} spans of the server, {} of them errors, {} in our failed probes' traces\n\n",
@@ -128,11 +167,18 @@ pub fn verdict(evidence: &Evidence, judgement: &Judgement, provisional: bool) ->
     ));
     for control in &judgement.controls {
         let held = if control.held { "yes" } else { "no " };
-        text.push_str(&format!("  {held}  {:<22}  {}\n", control.control, control.detail));
+        text.push_str(&format!(
+            "  {held}  {:<22}  {}\n",
+            control.control, control.detail
+        ));
     }
     for span in &judgement.telling {
         let status = if span.is_error { "error" } else { "ok" };
-        let message = span.message.as_ref().map(|m| format!(", {m}")).unwrap_or_default();
+        let message = span
+            .message
+            .as_ref()
+            .map(|m| format!(", {m}"))
+            .unwrap_or_default();
         text.push_str(&format!(
             "\n  {} {} {} {status}{message} (trace {})",
             super::rfc3339(span.start),
@@ -152,10 +198,16 @@ fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) ->
     let others: usize = (0..N - 1)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or_default() + 2
+            cells
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+                + 2
         })
         .sum();
-    let room = look.width.map_or(WIDE, |width| width.saturating_sub(others).max(30));
+    let room = look
+        .width
+        .map_or(WIDE, |width| width.saturating_sub(others).max(30));
     let mut table = Builder::from_iter(rows).build();
     table
         .with(Style::empty())

@@ -16,7 +16,9 @@ pub fn first_due(name: &str, every: Duration, unix: Duration) -> Duration {
     let into = unix.as_nanos() % every.as_nanos().max(1);
     let into = Duration::from_nanos(u64::try_from(into).unwrap_or_default());
     let phase = phase(name, every);
-    phase.checked_sub(into).unwrap_or_else(|| phase + every - into)
+    phase
+        .checked_sub(into)
+        .unwrap_or_else(|| phase + every - into)
 }
 
 /// FNV-1a. Not the standard library's hasher: that one may change between releases.
@@ -53,7 +55,10 @@ mod tests {
         let start = Duration::from_secs(1_795_000_000);
         for later in [0, 1, 59, 61, 3_601].map(Duration::from_secs) {
             let due = start + later + first_due("weather", MINUTE, start + later);
-            assert_eq!((due - phase("weather", MINUTE)).as_nanos() % MINUTE.as_nanos(), 0);
+            assert_eq!(
+                (due - phase("weather", MINUTE)).as_nanos() % MINUTE.as_nanos(),
+                0
+            );
         }
     }
 

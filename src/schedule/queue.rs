@@ -52,7 +52,8 @@ impl DueQueue {
             .enumerate()
             .map(|(index, slot)| {
                 let first = if round < slot.every {
-                    slot.phase.mul_f64(round.as_secs_f64() / slot.every.as_secs_f64())
+                    slot.phase
+                        .mul_f64(round.as_secs_f64() / slot.every.as_secs_f64())
                 } else {
                     slot.phase
                 };
@@ -90,7 +91,10 @@ mod tests {
 
     #[test]
     fn what_was_missed_in_a_suspend_is_skipped() {
-        let slot = Slot { phase: SECOND, every: 60 * SECOND };
+        let slot = Slot {
+            phase: SECOND,
+            every: 60 * SECOND,
+        };
         let mut queue = DueQueue::new(vec![slot]);
         assert!(queue.pop_due(SECOND).is_some());
         // Two hours later: one late start, then the next phase, no burst.

@@ -110,7 +110,11 @@ where
     ) {
         match ended {
             Ok((index, output)) => {
-                let overruns = self.busy.get_mut(index).and_then(Option::take).unwrap_or_default();
+                let overruns = self
+                    .busy
+                    .get_mut(index)
+                    .and_then(Option::take)
+                    .unwrap_or_default();
                 let finished = Finished {
                     index,
                     output,
@@ -167,7 +171,13 @@ mod tests {
         };
         let (sender, mut receiver) = mpsc::channel(64);
         let stop = CancellationToken::new();
-        let runner = Runner::new(DueQueue::new(slots), count, origin, Limits { at_once }, work);
+        let runner = Runner::new(
+            DueQueue::new(slots),
+            count,
+            origin,
+            Limits { at_once },
+            work,
+        );
         let running = tokio::spawn(runner.run(sender, stop.clone()));
         let read = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -200,7 +210,10 @@ mod tests {
             for (round, at) in (0u32..).zip(times) {
                 let due = phase + MINUTE * round;
                 // tokio's timer is accurate to a millisecond, and never early.
-                assert!(*at >= due && *at <= due + Duration::from_millis(2), "{at:?} {due:?}");
+                assert!(
+                    *at >= due && *at <= due + Duration::from_millis(2),
+                    "{at:?} {due:?}"
+                );
             }
             assert_eq!(times.len(), 10);
         }
@@ -208,7 +221,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_hangs_delays_no_other_and_is_counted() {
-        let takes = |index| if index == 0 { 3 * MINUTE } else { Duration::from_millis(20) };
+        let takes = |index| {
+            if index == 0 {
+                3 * MINUTE
+            } else {
+                Duration::from_millis(20)
+            }
+        };
         let (starts, finished) = starts(100, 10 * MINUTE, 4_096, takes).await;
         let hung = finished.iter().filter(|f| f.index == 0).count();
         let overruns: u64 = finished.iter().map(|f| f.overruns).sum();
@@ -229,7 +248,11 @@ mod tests {
         // One at a time, half a second each: never two within that time.
         let mut times: Vec<_> = starts.iter().map(|(_, at)| *at).collect();
         times.sort_unstable();
-        assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(500)));
+        assert!(
+            times
+                .windows(2)
+                .all(|pair| pair[1] - pair[0] >= Duration::from_millis(500))
+        );
         for index in 0..100 {
             assert!(starts.iter().any(|(i, _)| *i == index), "{index}");
         }

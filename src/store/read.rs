@@ -129,9 +129,16 @@ impl Reader {
     ///
     /// # Errors
     /// A sentence when the store cannot be read.
-    pub fn incident_at(&self, name: &str, at: SystemTime) -> Result<Option<StoredIncident>, String> {
+    pub fn incident_at(
+        &self,
+        name: &str,
+        at: SystemTime,
+    ) -> Result<Option<StoredIncident>, String> {
         // A time that a person types is rounded: one second of grace on both sides.
-        let (after, before) = (nanos(at + Duration::from_secs(1)), nanos(at - Duration::from_secs(1)));
+        let (after, before) = (
+            nanos(at + Duration::from_secs(1)),
+            nanos(at - Duration::from_secs(1)),
+        );
         self.connection
             .query_row(
                 "SELECT i.id, t.name, i.opened FROM incident i JOIN target t ON t.id = i.target
@@ -189,7 +196,11 @@ impl Reader {
                 "SELECT p.trace FROM probe p JOIN target t ON t.id = p.target
                  WHERE t.name = ?1 AND p.started >= ?2 AND p.started < ?3",
             )
-            .and_then(|mut statement| statement.query_map(params![name, from, to], read)?.collect());
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params![name, from, to], read)?
+                    .collect()
+            });
         Ok(traces.map_err(cannot_read)?.into_iter().flatten().collect())
     }
 
@@ -197,7 +208,12 @@ impl Reader {
     ///
     /// # Errors
     /// A sentence when the store cannot be read.
-    pub fn passed_before(&self, name: &str, before: SystemTime, count: usize) -> Result<Vec<StoredProbe>, String> {
+    pub fn passed_before(
+        &self,
+        name: &str,
+        before: SystemTime,
+        count: usize,
+    ) -> Result<Vec<StoredProbe>, String> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.probes(
             "p.started < ?2 AND p.state = 'up' ORDER BY p.started DESC LIMIT ?3",
@@ -205,7 +221,11 @@ impl Reader {
         )
     }
 
-    fn probes(&self, rest: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Vec<StoredProbe>, String> {
+    fn probes(
+        &self,
+        rest: &str,
+        params: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<StoredProbe>, String> {
         let sql = format!(
             "SELECT p.trace, p.started, p.duration, p.state, p.layer, p.http_status, p.operations, p.reason
              FROM probe p JOIN target t ON t.id = p.target WHERE t.name = ?1 AND {rest}"

@@ -63,7 +63,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, String> {
     let version = version(&connection).map_err(|error| cannot_open(path, &error))?;
     match version {
         0 => connection
-            .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))
+            .execute_batch(&format!(
+                "BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+            ))
             .map_err(|error| cannot_open(path, &error))?,
         VERSION => {}
         other => return Err(wrong_version(path, other)),

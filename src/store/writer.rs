@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -124,7 +124,8 @@ impl Writer {
     /// Hands over a write; never waits.
     pub fn write(&self, write: Write) {
         if let Some(sender) = &self.sender
-            && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(write)
+            && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+                sender.try_send(write)
         {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -172,7 +173,11 @@ fn register(connection: &mut Connection, targets: &[Arc<Target>]) -> rusqlite::R
              RETURNING id",
         )?;
         for target in targets {
-            rows.push(insert.query_row(params![target.name, target.endpoint.shown()], |row| row.get(0))?);
+            rows.push(
+                insert.query_row(params![target.name, target.endpoint.shown()], |row| {
+                    row.get(0)
+                })?,
+            );
         }
     }
     transaction.commit()?;
@@ -224,10 +229,7 @@ fn gather(first: Write, writes: &Receiver<Write>) -> (Vec<Write>, Vec<SyncSender
             break;
         }
         let left = until.saturating_duration_since(Instant::now());
-        next = match writes.recv_timeout(left) {
-            Ok(write) => Some(write),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        next = writes.recv_timeout(left).ok();
     }
     (batch, flushes)
 }
@@ -284,7 +286,11 @@ fn insert(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
     }
 }
 
-fn insert_probe(connection: &Connection, target: i64, result: &ProbeResult) -> rusqlite::Result<()> {
+fn insert_probe(
+    connection: &Connection,
+    target: i64,
+    result: &ProbeResult,
+) -> rusqlite::Result<()> {
     let failure = result.failure.as_ref();
     let operations = failure.and_then(|_| serde_json::to_string(&result.operations).ok());
     connection

@@ -61,7 +61,7 @@ impl Telemetry {
         let counts = Arc::new(Counts::default());
         let queue = settings.endpoint.as_ref().and_then(|endpoint| {
             let exporter = exporter(endpoint, settings)
-                .inspect_err(|error| warn(&format!("spans are not exported: {error}")))
+                .inspect_err(|_| warn("spans are not exported: the endpoint is no usable URL"))
                 .ok()?;
             let capacity = settings.queue.div_ceil(SPANS_PER_PROBE);
             let (sender, receiver) = mpsc::channel(capacity);
@@ -177,7 +177,8 @@ impl Worker {
 
     fn add(&mut self, target: &Target, result: &ProbeResult) {
         if is_sampled(result.trace_id, self.settings.sampled) {
-            self.batch.extend(spans::spans(target, result, self.settings.limits));
+            self.batch
+                .extend(spans::spans(target, result, self.settings.limits));
         }
     }
 
@@ -188,10 +189,12 @@ impl Worker {
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(self.settings.batch));
         let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         if let Err(error) = self.exporter.export(batch).await {
-            self.counts.dropped_spans.fetch_add(spans, Ordering::Relaxed);
+            self.counts
+                .dropped_spans
+                .fetch_add(spans, Ordering::Relaxed);
             // Once: an exporter that is down for a day is one piece of news.
             if !self.counts.warned.swap(true, Ordering::Relaxed) {
-                let endpoint = self.settings.endpoint.as_deref().unwrap_or_default();
+                let endpoint = self.settings.shown_endpoint();
                 (self.warn)(&format!(
                     "spans cannot be exported to {endpoint}, they are dropped until it takes them again: {error}"
                 ));
@@ -210,7 +213,10 @@ fn is_sampled(id: TraceId, share: f64) -> bool {
     let [.., a, b, c, d, e, f, g, h] = id.0;
     let low = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
     // Rounding in the last bits of a share does not matter.
-    #[expect(clippy::cast_precision_loss, reason = "a share of 2^63 needs no more than 52 bits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of 2^63 needs no more than 52 bits"
+    )]
     let place = low as f64 / (1u64 << 63) as f64;
     place < share
 }
@@ -221,7 +227,9 @@ mod tests {
 
     #[test]
     fn the_share_of_sampled_traces_is_the_one_asked_for() {
-        let sampled = (0..10_000).filter(|_| is_sampled(TraceId::random(), 0.25)).count();
+        let sampled = (0..10_000)
+            .filter(|_| is_sampled(TraceId::random(), 0.25))
+            .count();
         assert!((2_200..2_800).contains(&sampled), "{sampled}");
         assert!(is_sampled(TraceId::random(), 1.0));
         assert!(!is_sampled(TraceId::random(), 0.0));

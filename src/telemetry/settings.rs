@@ -35,7 +35,11 @@ const DELAY: Duration = Duration::from_secs(1);
 impl ExportSettings {
     /// Reads the environment through `env`; `configured` is `[telemetry] endpoint`.
     pub fn read(configured: Option<&Url>, env: &dyn Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let set = |name: &str| {
+            env(name)
+                .map(|v| v.trim().to_owned())
+                .filter(|v| !v.is_empty())
+        };
         let mut warnings = Vec::new();
         let mut endpoint = endpoint(configured, &set);
         if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
@@ -49,7 +53,8 @@ impl ExportSettings {
                 endpoint = None;
             }
         }
-        let protocol = set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
+        let protocol = set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+            .or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
         if let Some(other) = protocol.filter(|protocol| protocol != "http/protobuf")
             && endpoint.is_some()
         {
@@ -89,6 +94,16 @@ impl ExportSettings {
         }
     }
 
+    /// The receiver as it may be shown: a URL may hold credentials.
+    pub(super) fn shown_endpoint(&self) -> String {
+        let url = self
+            .endpoint
+            .as_deref()
+            .and_then(|endpoint| Url::parse(endpoint).ok());
+        url.map(|url| format!("{}{}", url.origin().ascii_serialization(), url.path()))
+            .unwrap_or_default()
+    }
+
     /// Whether any span is exported.
     pub fn is_on(&self) -> bool {
         self.endpoint.is_some()
@@ -121,12 +136,16 @@ fn sampled(set: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> 
             None => 1.0,
             Some(Ok(share)) if (0.0..=1.0).contains(&share) => share,
             Some(_) => {
-                warnings.push("OTEL_TRACES_SAMPLER_ARG is no number from 0 to 1 and is not used".to_owned());
+                warnings.push(
+                    "OTEL_TRACES_SAMPLER_ARG is no number from 0 to 1 and is not used".to_owned(),
+                );
                 1.0
             }
         },
         _ => {
-            warnings.push(format!("OTEL_TRACES_SAMPLER={sampler} is not supported: every span is exported"));
+            warnings.push(format!(
+                "OTEL_TRACES_SAMPLER={sampler} is not supported: every span is exported"
+            ));
             1.0
         }
     }
@@ -139,17 +158,28 @@ mod tests {
     fn read(vars: &[(&str, &str)]) -> ExportSettings {
         let configured = Url::parse("http://configured:4318").unwrap();
         ExportSettings::read(Some(&configured), &|name| {
-            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            vars.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn the_environment_wins() {
-        assert_eq!(read(&[]).endpoint.unwrap(), "http://configured:4318/v1/traces");
+        assert_eq!(
+            read(&[]).endpoint.unwrap(),
+            "http://configured:4318/v1/traces"
+        );
         let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:4318/");
-        assert_eq!(read(&[general]).endpoint.unwrap(), "http://env:4318/v1/traces");
+        assert_eq!(
+            read(&[general]).endpoint.unwrap(),
+            "http://env:4318/v1/traces"
+        );
         let exact = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://env/custom");
-        assert_eq!(read(&[general, exact]).endpoint.unwrap(), "http://env/custom");
+        assert_eq!(
+            read(&[general, exact]).endpoint.unwrap(),
+            "http://env/custom"
+        );
     }
 
     #[test]
@@ -164,7 +194,15 @@ mod tests {
         }
         let cut = read(&[("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")]);
         assert_eq!(cut.limits.value_length, 5);
-        assert!(!read(&[("OTEL_TRACES_EXPORTER", "zipkin")]).warnings.is_empty());
-        assert!(!read(&[("OTEL_BSP_SCHEDULE_DELAY", "soon")]).warnings.is_empty());
+        assert!(
+            !read(&[("OTEL_TRACES_EXPORTER", "zipkin")])
+                .warnings
+                .is_empty()
+        );
+        assert!(
+            !read(&[("OTEL_BSP_SCHEDULE_DELAY", "soon")])
+                .warnings
+                .is_empty()
+        );
     }
 }

@@ -29,7 +29,11 @@ pub(super) struct AttributeLimits {
 }
 
 /// All spans of one probe: `mcp.session`, under it `mcp.transport` with its phases, and one per operation.
-pub(super) fn spans(target: &Target, result: &ProbeResult, limits: AttributeLimits) -> Vec<SpanData> {
+pub(super) fn spans(
+    target: &Target,
+    result: &ProbeResult,
+    limits: AttributeLimits,
+) -> Vec<SpanData> {
     let builder = Builder {
         target,
         result,
@@ -42,7 +46,12 @@ pub(super) fn spans(target: &Target, result: &ProbeResult, limits: AttributeLimi
     let mut spans = Vec::with_capacity(8);
     spans.push(builder.session());
     builder.transport(&mut spans);
-    spans.extend(result.operations.iter().map(|operation| builder.operation(operation)));
+    spans.extend(
+        result
+            .operations
+            .iter()
+            .map(|operation| builder.operation(operation)),
+    );
     spans
 }
 
@@ -71,7 +80,9 @@ impl Builder<'_> {
                 false,
                 self.state.clone(),
             ),
-            parent_span_id: parent.map_or(OtelSpanId::INVALID, |parent| OtelSpanId::from_bytes(parent.0)),
+            parent_span_id: parent.map_or(OtelSpanId::INVALID, |parent| {
+                OtelSpanId::from_bytes(parent.0)
+            }),
             parent_span_is_remote: false,
             span_kind: SpanKind::Internal,
             name: Cow::Borrowed(name),
@@ -92,7 +103,11 @@ impl Builder<'_> {
 
     /// Puts the attributes in, within the limits.
     fn attributes(&self, span: &mut SpanData, attributes: Vec<Option<KeyValue>>) {
-        let mut kept: Vec<_> = attributes.into_iter().flatten().map(|a| self.cut(a)).collect();
+        let mut kept: Vec<_> = attributes
+            .into_iter()
+            .flatten()
+            .map(|a| self.cut(a))
+            .collect();
         let surplus = kept.len().saturating_sub(self.limits.count);
         kept.truncate(self.limits.count);
         span.attributes = kept;
@@ -114,20 +129,37 @@ impl Builder<'_> {
     fn address(&self) -> [Option<KeyValue>; 3] {
         match &self.target.endpoint {
             Endpoint::Http(http) => [
-                http.url.host_str().map(|host| text(names::SERVER_ADDRESS, host)),
+                http.url
+                    .host_str()
+                    .map(|host| text(names::SERVER_ADDRESS, host)),
                 http.url
                     .port_or_known_default()
                     .map(|port| KeyValue::new(names::SERVER_PORT, i64::from(port))),
                 Some(KeyValue::new(names::NETWORK_TRANSPORT, "tcp")),
             ],
-            Endpoint::Stdio(_) => [None, None, Some(KeyValue::new(names::NETWORK_TRANSPORT, "pipe"))],
+            Endpoint::Stdio(_) => [
+                None,
+                None,
+                Some(KeyValue::new(names::NETWORK_TRANSPORT, "pipe")),
+            ],
         }
     }
 
     fn session(&self) -> SpanData {
         let result = self.result;
-        let mut span = self.span(result.root_span, None, "mcp.session", Duration::ZERO, result.duration);
-        let tags: Vec<StringValue> = self.target.tags.iter().map(|tag| tag.clone().into()).collect();
+        let mut span = self.span(
+            result.root_span,
+            None,
+            "mcp.session",
+            Duration::ZERO,
+            result.duration,
+        );
+        let tags: Vec<StringValue> = self
+            .target
+            .tags
+            .iter()
+            .map(|tag| tag.clone().into())
+            .collect();
         let [address, port, transport] = self.address();
         let failure = result.failure.as_ref();
         self.attributes(
@@ -138,16 +170,30 @@ impl Builder<'_> {
                 failure.map(|f| KeyValue::new(names::LAYER, f.layer.as_str())),
                 failure.map(|f| KeyValue::new(names::REASON, f.reason.as_str())),
                 failure.map(|f| KeyValue::new(names::ERROR_TYPE, f.reason.as_str())),
-                result.era.map(|era| KeyValue::new(names::ERA, era.as_str())),
-                result.protocol_version.as_ref().map(|v| text(names::MCP_PROTOCOL_VERSION, v.as_str())),
-                result.session_id.as_ref().map(|id| text(names::MCP_SESSION, id.as_str())),
-                result.session_id.as_ref().map(|id| text(names::MCP_SESSION_ID, id.as_str())),
-                result.tools.map(|tools| KeyValue::new(names::TOOLS, i64::from(tools))),
+                result
+                    .era
+                    .map(|era| KeyValue::new(names::ERA, era.as_str())),
+                result
+                    .protocol_version
+                    .as_ref()
+                    .map(|v| text(names::MCP_PROTOCOL_VERSION, v.as_str())),
+                result
+                    .session_id
+                    .as_ref()
+                    .map(|id| text(names::MCP_SESSION, id.as_str())),
+                result
+                    .session_id
+                    .as_ref()
+                    .map(|id| text(names::MCP_SESSION_ID, id.as_str())),
+                result
+                    .tools
+                    .map(|tools| KeyValue::new(names::TOOLS, i64::from(tools))),
                 Some(KeyValue::new(names::SYNTHETIC_TYPE, "test")),
                 address,
                 port,
                 transport,
-                (!tags.is_empty()).then(|| KeyValue::new(names::TAGS, Value::Array(Array::String(tags)))),
+                (!tags.is_empty())
+                    .then(|| KeyValue::new(names::TAGS, Value::Array(Array::String(tags)))),
             ],
         );
         if let Some(failure) = failure {
@@ -165,14 +211,25 @@ impl Builder<'_> {
     }
 
     fn transport(&self, spans: &mut Vec<SpanData>) {
-        let Some(layer) = self.result.layers.first().filter(|l| l.outcome != Outcome::NotReached) else {
+        let Some(layer) = self
+            .result
+            .layers
+            .first()
+            .filter(|l| l.outcome != Outcome::NotReached)
+        else {
             return;
         };
         let id = SpanId::random();
         // A connection after the negotiation belongs to the layer: the span reaches from the first to the last.
         let last = layer.phases.iter().map(|p| p.start + p.duration).max();
         let end = last.unwrap_or_default().max(layer.start + layer.duration);
-        let mut span = self.span(id, Some(self.result.root_span), "mcp.transport", layer.start, end);
+        let mut span = self.span(
+            id,
+            Some(self.result.root_span),
+            "mcp.transport",
+            layer.start,
+            end,
+        );
         let failure = self
             .result
             .failure
@@ -197,7 +254,13 @@ impl Builder<'_> {
         spans.push(span);
         for phase in &layer.phases {
             let name = phase.phase.as_str();
-            spans.push(self.span(SpanId::random(), Some(id), name, phase.start, phase.start + phase.duration));
+            spans.push(self.span(
+                SpanId::random(),
+                Some(id),
+                name,
+                phase.start,
+                phase.start + phase.duration,
+            ));
         }
     }
 
@@ -205,7 +268,13 @@ impl Builder<'_> {
         let kind = operation.kind;
         let name = kind.span_name();
         let parent = Some(self.result.root_span);
-        let mut span = self.span(operation.span_id, parent, name, operation.start, operation.end);
+        let mut span = self.span(
+            operation.span_id,
+            parent,
+            name,
+            operation.start,
+            operation.end,
+        );
         span.span_kind = SpanKind::Client;
         let failure = self
             .result
@@ -221,15 +290,24 @@ impl Builder<'_> {
             vec![
                 Some(KeyValue::new(names::MCP_METHOD_NAME, operation.method)),
                 Some(text(names::MCP_OPERATION, name.trim_start_matches("mcp."))),
-                Some(KeyValue::new(names::JSONRPC_REQUEST_ID, operation.request_id.to_string())),
-                self.result.protocol_version.as_ref().map(|v| text(names::MCP_PROTOCOL_VERSION, v.as_str())),
+                Some(KeyValue::new(
+                    names::JSONRPC_REQUEST_ID,
+                    operation.request_id.to_string(),
+                )),
+                self.result
+                    .protocol_version
+                    .as_ref()
+                    .map(|v| text(names::MCP_PROTOCOL_VERSION, v.as_str())),
                 session.map(|id| text(names::MCP_SESSION, id.as_str())),
                 session.map(|id| text(names::MCP_SESSION_ID, id.as_str())),
                 status.map(|status| KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, status)),
                 status.map(|status| KeyValue::new(names::HTTP_STATUS_CODE, status)),
                 code.map(|code| KeyValue::new(names::RPC_STATUS_CODE, code.to_string())),
                 code.map(|code| KeyValue::new(names::MCP_ERROR_CODE, code)),
-                operation.error.as_ref().map(|error| text(names::ERROR_TYPE, error.as_str())),
+                operation
+                    .error
+                    .as_ref()
+                    .map(|error| text(names::ERROR_TYPE, error.as_str())),
                 failure.map(|f| KeyValue::new(names::LAYER, f.layer.as_str())),
                 failure.map(|f| KeyValue::new(names::REASON, f.reason.as_str())),
                 Some(KeyValue::new(names::SYNTHETIC_TYPE, "test")),

@@ -51,16 +51,25 @@ pub(crate) fn only_target(document: &Value) -> &Value {
 /// The cache that `tests/install` fills.
 pub(crate) fn cache() -> PathBuf {
     let explicit = std::env::var_os("MCPPROBE_TESTS_CACHE").map(PathBuf::from);
-    let xdg = || std::env::var_os("XDG_CACHE_HOME").map(|base| PathBuf::from(base).join("mcpprobe-tests"));
-    let home = || std::env::var_os("HOME").map(|base| PathBuf::from(base).join(".cache/mcpprobe-tests"));
+    let xdg = || {
+        std::env::var_os("XDG_CACHE_HOME").map(|base| PathBuf::from(base).join("mcpprobe-tests"))
+    };
+    let home =
+        || std::env::var_os("HOME").map(|base| PathBuf::from(base).join(".cache/mcpprobe-tests"));
     let cache = explicit.or_else(xdg).or_else(home).expect("HOME is set");
-    assert!(cache.is_dir(), "{} is missing: run tests/install", cache.display());
+    assert!(
+        cache.is_dir(),
+        "{} is missing: run tests/install",
+        cache.display()
+    );
     cache
 }
 
 /// A file of this folder.
 pub(crate) fn here(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(path)
 }
 
 /// A port of the loopback interface on which nobody listens.
@@ -121,10 +130,6 @@ impl Program {
     pub(crate) fn wait(&mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Program {
@@ -135,7 +140,13 @@ impl Drop for Program {
 }
 
 /// One HTTP request to a port of this machine: status and body.
-pub(crate) fn http(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+pub(crate) fn http(
+    method: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -146,12 +157,21 @@ pub(crate) fn http(method: &str, port: u16, path: &str, headers: &[(&str, &str)]
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
-    stream.write_all(format!("{request}\r\n{body}").as_bytes()).unwrap();
+    stream
+        .write_all(format!("{request}\r\n{body}").as_bytes())
+        .unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
     let text = String::from_utf8_lossy(&answer);
-    let status = text.split_whitespace().nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    let status = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0);
+    let body = text
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
+        .unwrap_or_default();
     (status, body)
 }
 
@@ -176,8 +196,14 @@ impl Jaeger {
                 .stderr(Stdio::null()),
             query,
         );
-        eventually("the OTLP receiver", || TcpStream::connect(("127.0.0.1", otlp)).ok());
-        Self { program, query, otlp }
+        eventually("the OTLP receiver", || {
+            TcpStream::connect(("127.0.0.1", otlp)).ok()
+        });
+        Self {
+            program,
+            query,
+            otlp,
+        }
     }
 
     /// The trace as Jaeger has it, once it has it.
@@ -211,7 +237,7 @@ fn dechunked(body: &str) -> String {
 
 /// The demo server of `examples/`, on a free port.
 pub(crate) struct Demo {
-    pub(crate) program: Program,
+    _program: Program,
     pub(crate) port: u16,
     control: u16,
 }
@@ -222,21 +248,37 @@ impl Demo {
         let (port, control) = (free_port(), free_port());
         let mut command = Command::new(example("demo_server"));
         command
-            .args(["--port", &port.to_string(), "--control-port", &control.to_string(), "--service", service])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--control-port",
+                &control.to_string(),
+                "--service",
+                service,
+            ])
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .stdout(Stdio::null());
         if let Some(otlp) = otlp {
-            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{otlp}"));
+            command.env(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                format!("http://127.0.0.1:{otlp}"),
+            );
         }
         Self {
-            program: Program::start(&mut command, port),
+            _program: Program::start(&mut command, port),
             port,
             control,
         }
     }
 
     pub(crate) fn fail(&self, mode: &str) {
-        let (status, body) = http("POST", self.control, &format!("/control?fail={mode}"), &[], "");
+        let (status, body) = http(
+            "POST",
+            self.control,
+            &format!("/control?fail={mode}"),
+            &[],
+            "",
+        );
         assert_eq!(status, 200, "{body}");
     }
 
@@ -251,7 +293,11 @@ impl Demo {
 pub(crate) fn example(name: &str) -> PathBuf {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_mcpprobe"));
     let path = program.parent().unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is missing: cargo build --examples", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --examples",
+        path.display()
+    );
     path
 }
 
@@ -271,7 +317,11 @@ impl Watch {
     }
 
     fn spawn(folder: &std::path::Path) -> Program {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("log"))
+            .unwrap();
         Program::spawn(
             mcpprobe()
                 .args(["watch", "--log-format", "json"])
@@ -289,7 +339,11 @@ impl Watch {
     }
 
     pub(crate) fn file(&self) -> String {
-        self.folder.path().join("servers.toml").display().to_string()
+        self.folder
+            .path()
+            .join("servers.toml")
+            .display()
+            .to_string()
     }
 
     /// Every line written so far.
@@ -303,9 +357,14 @@ impl Watch {
     /// `status --format json` of one target.
     pub(crate) fn status(&self, name: &str) -> Value {
         let output = run(&["status", "--format", "json", &self.file()]);
-        let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        let document: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
         let targets = document["targets"].as_array().unwrap();
-        targets.iter().find(|target| target["name"] == name).cloned().unwrap_or_else(|| panic!("{document}"))
+        targets
+            .iter()
+            .find(|target| target["name"] == name)
+            .cloned()
+            .unwrap_or_else(|| panic!("{document}"))
     }
 
     /// Waits until `status` shows `state`.
