@@ -142,6 +142,7 @@ pub fn parse(
         return Err(complaints);
     }
     let raw = raw::read(root.get_ref(), &mut findings.errors);
+    complaints.source = masked(text, &raw.secret_spans());
     let sources = substitute::Sources { env, folder };
     let config = checked::check(raw, &sources, &mut findings);
     complaints.errors = findings.errors;
@@ -157,6 +158,19 @@ pub fn parse(
     } else {
         Err(complaints)
     }
+}
+
+/// The text with every letter and digit of `spans` starred out, byte by byte, so that marks keep their place.
+fn masked(text: &str, spans: &[std::ops::Range<usize>]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for span in spans {
+        for byte in bytes.get_mut(span.clone()).unwrap_or_default() {
+            if byte.is_ascii_alphanumeric() || !byte.is_ascii() {
+                *byte = b'*';
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 /// A target that was named on the command line, with every setting at its default.

@@ -32,6 +32,21 @@ pub(super) struct RawFile {
     pub(super) traces: Option<RawTraces>,
 }
 
+impl RawFile {
+    /// Where secrets may have been typed in clear: values of headers and of the environment, and URLs with a user or
+    /// a query.
+    pub(super) fn secret_spans(&self) -> Vec<Range<usize>> {
+        let mut spans = Vec::new();
+        for server in self.servers.iter().chain([&self.defaults]) {
+            let values = server.headers.iter().chain(&server.env).map(|(_, value)| value);
+            let url = server.url.iter().filter(|url| url.value.contains(['@', '?']));
+            let in_clear = values.chain(url).filter(|typed| !typed.value.contains("${"));
+            spans.extend(in_clear.map(|typed| typed.span.clone()));
+        }
+        spans
+    }
+}
+
 /// A `[[server]]`, or `[defaults]`.
 #[derive(Default)]
 pub(super) struct RawServer {
