@@ -11,5 +11,6 @@ mod command_line;
 mod configuration;
 mod real_servers;
 mod telemetry;
+mod verdict_table;
 mod verdicts;
 mod watch;

@@ -4,10 +4,13 @@
 
 mod checked;
 mod complaint;
+mod endpoint;
 mod keys;
 mod profile;
 mod raw;
+mod server;
 mod substitute;
+mod traces;
 mod tracestate;
 
 use std::path::{Path, PathBuf};
@@ -188,8 +191,13 @@ impl AdHoc {
         let mut secrets = Vec::new();
         let endpoint = match self {
             Self::Url(url) => {
-                let shown = checked::shown_url(&url);
-                Endpoint::Http(checked::http_endpoint(url, shown, Vec::new(), &mut secrets))
+                let shown = endpoint::shown_url(&url);
+                Endpoint::Http(endpoint::http_endpoint(
+                    url,
+                    shown,
+                    Vec::new(),
+                    &mut secrets,
+                ))
             }
             Self::Command(words) => {
                 let shown = words.join(" ");

@@ -38,9 +38,18 @@ impl RawFile {
     pub(super) fn secret_spans(&self) -> Vec<Range<usize>> {
         let mut spans = Vec::new();
         for server in self.servers.iter().chain([&self.defaults]) {
-            let values = server.headers.iter().chain(&server.env).map(|(_, value)| value);
-            let url = server.url.iter().filter(|url| url.value.contains(['@', '?']));
-            let in_clear = values.chain(url).filter(|typed| !typed.value.contains("${"));
+            let values = server
+                .headers
+                .iter()
+                .chain(&server.env)
+                .map(|(_, value)| value);
+            let url = server
+                .url
+                .iter()
+                .filter(|url| url.value.contains(['@', '?']));
+            let in_clear = values
+                .chain(url)
+                .filter(|typed| !typed.value.contains("${"));
             spans.extend(in_clear.map(|typed| typed.span.clone()));
         }
         spans

@@ -5,10 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 
-use super::jaeger::{BackendSpan, Jaeger, SEARCH_LIMIT, Unavailable};
+use super::clock::{Skew, clock_skew};
+use super::jaeger::{BackendSpan, Jaeger, Unavailable};
+use super::search::Search;
+use super::service::{candidates, learnt_service};
+use super::span::{is_own, server_span};
 use crate::model::{
-    BackendState, Case, Evidence, FailedProbe, Layer, OWN_SCOPE, OperationKind, PassedProbe,
-    Reason, ServerSpan, ServiceName, SpanId, SpanKind, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
+    ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
 /// Failed probes whose traces are asked for: the first, and the latest.
@@ -19,55 +23,6 @@ const MAX_PASSED: usize = 12;
 
 /// A failed probe so young that its spans may still be on their way is left out, but for the first one.
 const OWN_SPANS_GRACE: Duration = Duration::from_secs(10);
-
-/// A baseline is not made shorter than this: its last quarter would hold nothing.
-const SHORTEST_BASELINE: Duration = Duration::from_secs(10);
-
-/// Joined traces that have to name the same service before it counts as the target's.
-const JOINED_TO_LEARN: usize = 3;
-
-/// A clock that is off by less than this cannot be told from a span's own length.
-const SKEW_NOTICED: Duration = Duration::from_millis(100);
-
-/// What passed probes' traces say of the target's instrumentation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Learnt {
-    /// The service that owns the spans of MCP in at least three traces.
-    pub service: Option<String>,
-    /// Traces in which there was a span of the target.
-    pub joined: usize,
-}
-
-/// Asks the backend about passed probes' traces only, in order to learn the target's service;
-/// `configured` is the one that the user has named.
-///
-/// # Errors
-/// When the backend cannot say.
-pub async fn learn(
-    jaeger: &Jaeger,
-    traces: &[TraceId],
-    configured: Option<&ServiceName>,
-) -> Result<Learnt, Text> {
-    let answers = join_all(traces.iter().map(|id| jaeger.trace(*id))).await;
-    let answers: Vec<_> = answers.into_iter().collect::<Result<_, Unavailable>>()?;
-    let is_targets = |span: &BackendSpan| match configured {
-        Some(service) => {
-            span.service == service.name
-                && span.resource_matches(service)
-                && !is_health_check(span)
-                && (span.kind() == SpanKind::Server || has_mcp_attributes(span))
-        }
-        None => is_foreign_mcp(span),
-    };
-    let joined = answers
-        .iter()
-        .filter(|spans| spans.iter().any(is_targets))
-        .count();
-    Ok(Learnt {
-        service: learnt_service(&answers),
-        joined,
-    })
-}
 
 /// Asks `jaeger` everything that there is to know about `case`, as of `now`.
 pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
@@ -113,34 +68,20 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
         }
         _ => Vec::new(),
     };
-    let mut all: HashMap<(TraceId, SpanId), BackendSpan> = HashMap::new();
-    for span in failed_traces
-        .iter()
-        .chain(&passed_traces)
-        .flatten()
-        .chain(&found)
-    {
-        all.entry((span.trace_id, span.span_id))
-            .or_insert_with(|| span.clone());
-    }
+    let all = each_once(
+        failed_traces
+            .iter()
+            .chain(&passed_traces)
+            .flatten()
+            .chain(&found),
+    );
     let spans: Vec<_> = all
         .values()
         .filter(|span| !is_own(span))
         .map(|span| server_span(span, &all, service.as_ref(), skew))
         .collect();
     let negotiation = negotiation(case, all.values());
-    let passed: Vec<_> = passed
-        .iter()
-        .map(|probe| PassedProbe {
-            trace_id: probe.trace_id,
-            ended_at: probe.ended_at,
-            joined: spans.iter().any(|span| {
-                span.trace_id == probe.trace_id
-                    && !span.ancestors.iter().any(|a| negotiation.contains(a))
-                    && is_joined(span, service.as_ref())
-            }),
-        })
-        .collect();
+    let passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
     Evidence {
         backend,
         ever_instrumented: case.ever_instrumented || passed.iter().any(|probe| probe.joined),
@@ -159,6 +100,49 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
         probe_traces: own_traces(case),
         negotiation,
     }
+}
+
+/// A span is found by its trace and by the search: here it is once.
+fn each_once<'s>(
+    spans: impl Iterator<Item = &'s BackendSpan>,
+) -> HashMap<(TraceId, SpanId), BackendSpan> {
+    let mut all = HashMap::new();
+    for span in spans {
+        all.entry((span.trace_id, span.span_id))
+            .or_insert_with(|| span.clone());
+    }
+    all
+}
+
+fn passed_probes(
+    probes: &[&StoredProbe],
+    spans: &[ServerSpan],
+    negotiation: &BTreeSet<SpanId>,
+    service: Option<&ServiceName>,
+) -> Vec<PassedProbe> {
+    let is_joined = |span: &ServerSpan| match service {
+        Some(service) => span.is_of(&service.name),
+        None => span.has_mcp_attributes,
+    };
+    let joined: BTreeSet<_> = spans
+        .iter()
+        .filter(|span| {
+            !span
+                .ancestors
+                .iter()
+                .any(|above| negotiation.contains(above))
+        })
+        .filter(|span| is_joined(span))
+        .map(|span| span.trace_id)
+        .collect();
+    probes
+        .iter()
+        .map(|probe| PassedProbe {
+            trace_id: probe.trace_id,
+            ended_at: probe.ended_at,
+            joined: joined.contains(&probe.trace_id),
+        })
+        .collect()
 }
 
 /// The first failure and the latest ones.
@@ -249,186 +233,6 @@ fn silence_end(case: &Case, gap: Window, now: SystemTime) -> SystemTime {
         .max(gap.to)
 }
 
-/// Searches for the spans of one service, in its own clock.
-struct Search<'a> {
-    jaeger: &'a Jaeger,
-    service: &'a ServiceName,
-    skew: Skew,
-}
-
-impl Search<'_> {
-    /// Every span in `window`, or the backend is not to be believed.
-    async fn all(&self, window: Window, backend: &mut BackendState) -> Vec<BackendSpan> {
-        match self.once(window).await {
-            Ok((spans, false)) => spans,
-            Ok((spans, true)) => {
-                *backend = BackendState::Truncated(Text::new(format!(
-                    "{SEARCH_LIMIT} traces of {} since the last passed probe, and perhaps more",
-                    self.service.name
-                )));
-                spans
-            }
-            Err(why) => {
-                *backend = BackendState::Unavailable(why);
-                Vec::new()
-            }
-        }
-    }
-
-    /// A busy service has more traces in the baseline than one answer holds. What matters is its end: the
-    /// baseline is halved until it can be answered whole.
-    async fn as_far_back_as_possible(
-        &self,
-        baseline: &mut Window,
-        backend: &mut BackendState,
-    ) -> Vec<BackendSpan> {
-        loop {
-            match self.once(*baseline).await {
-                Ok((spans, false)) => return spans,
-                Ok((_, true)) if baseline.length() > SHORTEST_BASELINE => {
-                    baseline.from = baseline.to - baseline.length() / 2;
-                }
-                Ok((spans, true)) => {
-                    *backend = BackendState::Truncated(Text::new(format!(
-                        "{SEARCH_LIMIT} traces of {} in the last seconds before the failure, and perhaps more",
-                        self.service.name
-                    )));
-                    return spans;
-                }
-                Err(why) => {
-                    *backend = BackendState::Unavailable(why);
-                    return Vec::new();
-                }
-            }
-        }
-    }
-
-    async fn once(&self, window: Window) -> Result<(Vec<BackendSpan>, bool), Unavailable> {
-        let window = Window {
-            from: self.skew.theirs(window.from),
-            to: self.skew.theirs(window.to),
-        };
-        self.jaeger.search(&self.service.name, window).await
-    }
-}
-
-/// How far the server's clock is from ours.
-#[derive(Clone, Copy)]
-struct Skew {
-    by: Duration,
-    ahead: bool,
-}
-
-impl Skew {
-    const NONE: Self = Self {
-        by: Duration::ZERO,
-        ahead: true,
-    };
-
-    /// A time of our clock as the server's clock shows it.
-    fn theirs(self, ours: SystemTime) -> SystemTime {
-        if self.ahead {
-            ours + self.by
-        } else {
-            ours - self.by
-        }
-    }
-
-    /// A time of the server's clock as ours shows it.
-    fn ours(self, theirs: SystemTime) -> SystemTime {
-        if self.ahead {
-            theirs - self.by
-        } else {
-            theirs + self.by
-        }
-    }
-}
-
-fn is_own(span: &BackendSpan) -> bool {
-    span.tag("otel.scope.name") == Some(OWN_SCOPE)
-        || span.tag("otel.library.name") == Some(OWN_SCOPE)
-}
-
-fn has_mcp_attributes(span: &BackendSpan) -> bool {
-    span.tags.keys().any(|key| {
-        key.starts_with("mcp.") || key == "gen_ai.tool.name" || key == "heimdall.span_kind"
-    })
-}
-
-fn is_foreign_mcp(span: &BackendSpan) -> bool {
-    !is_own(span) && has_mcp_attributes(span)
-}
-
-/// Whether a service that speaks of MCP is only a gateway: another service takes requests below it.
-fn is_gateway(service: &str, trace: &[BackendSpan]) -> bool {
-    let by_id: HashMap<_, _> = trace.iter().map(|span| (span.span_id, span)).collect();
-    let is_below = |span: &BackendSpan| {
-        let mut next = span.parent.and_then(|parent| by_id.get(&parent));
-        for _ in 0..by_id.len() {
-            match next {
-                Some(above) if above.service == service => return true,
-                Some(above) => next = above.parent.and_then(|parent| by_id.get(&parent)),
-                None => return false,
-            }
-        }
-        false
-    };
-    trace.iter().any(|span| {
-        !is_own(span)
-            && span.service != service
-            && span.kind() == SpanKind::Server
-            && is_below(span)
-    })
-}
-
-/// The service that owns the spans of MCP in enough traces, if it is always the same one.
-fn learnt_service(traces: &[Vec<BackendSpan>]) -> Option<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for trace in traces {
-        let services: BTreeSet<_> = trace
-            .iter()
-            .filter(|span| is_foreign_mcp(span) && !is_gateway(&span.service, trace))
-            .map(|span| span.service.as_str())
-            .collect();
-        for service in services {
-            *counts.entry(service).or_default() += 1;
-        }
-    }
-    let enough: Vec<_> = counts
-        .into_iter()
-        .filter(|(_, count)| *count >= JOINED_TO_LEARN)
-        .collect();
-    match enough.as_slice() {
-        // An MCP gateway in front speaks of MCP as well: then nobody can tell but the user.
-        [(service, _)] => Some((*service).to_owned()),
-        _ => None,
-    }
-}
-
-/// Services with spans in our traces that may or may not be the target's.
-fn candidates(traces: &[Vec<BackendSpan>], service: Option<&ServiceName>) -> BTreeSet<Text> {
-    if service.is_some() {
-        return BTreeSet::new();
-    }
-    traces
-        .iter()
-        .flatten()
-        .filter(|span| !is_own(span) && span.kind() == SpanKind::Server)
-        .map(|span| Text::new(&span.service))
-        .collect()
-}
-
-fn is_joined(span: &ServerSpan, service: Option<&ServiceName>) -> bool {
-    match service {
-        Some(service) => {
-            span.service.as_str() == service.name
-                && span.resource_matches
-                && (span.kind == SpanKind::Server || span.has_mcp_attributes)
-        }
-        None => span.has_mcp_attributes,
-    }
-}
-
 fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) -> FailedProbe {
     let operation = probe.failed_operation();
     // A status with a JSON-RPC error in it was spoken by something that knows MCP, not by something in front.
@@ -477,176 +281,4 @@ fn negotiation<'s>(case: &Case, spans: impl Iterator<Item = &'s BackendSpan>) ->
         .map(|span| span.span_id)
         .chain(remembered)
         .collect()
-}
-
-/// The middle of the service's spans against the middle of ours that they answer, the median of all. Only its own
-/// spans tell: a gateway between has another clock.
-fn clock_skew<'t>(
-    traces: impl Iterator<Item = &'t Vec<BackendSpan>>,
-    service: &ServiceName,
-) -> Skew {
-    let middle = |span: &BackendSpan| span.start + span.duration / 2;
-    let mut differences = Vec::new();
-    for trace in traces {
-        let by_id: HashMap<_, _> = trace.iter().map(|span| (span.span_id, span)).collect();
-        for span in trace
-            .iter()
-            .filter(|span| !is_own(span) && span.service == service.name)
-        {
-            let Some(ours) = own_ancestor(span, &by_id) else {
-                continue;
-            };
-            differences.push(match middle(span).duration_since(middle(ours)) {
-                Ok(ahead) => signed_micros(ahead),
-                Err(behind) => -signed_micros(behind.duration()),
-            });
-        }
-    }
-    differences.sort_unstable();
-    let median = differences
-        .get(differences.len() / 2)
-        .copied()
-        .unwrap_or_default();
-    let by = Duration::from_micros(median.unsigned_abs());
-    if by < SKEW_NOTICED {
-        return Skew::NONE;
-    }
-    Skew {
-        by,
-        ahead: median > 0,
-    }
-}
-
-/// The nearest span of ours above `span`.
-fn own_ancestor<'t>(
-    span: &'t BackendSpan,
-    by_id: &HashMap<SpanId, &'t BackendSpan>,
-) -> Option<&'t BackendSpan> {
-    let mut next = by_id.get(&span.parent?);
-    // A chain is never longer than the trace; a cycle can only come from a broken exporter.
-    for _ in 0..by_id.len() {
-        match next {
-            Some(ancestor) if is_own(ancestor) => return Some(ancestor),
-            Some(ancestor) => next = by_id.get(&ancestor.parent?),
-            None => return None,
-        }
-    }
-    None
-}
-
-fn signed_micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn server_span(
-    span: &BackendSpan,
-    all: &HashMap<(TraceId, SpanId), BackendSpan>,
-    service: Option<&ServiceName>,
-    skew: Skew,
-) -> ServerSpan {
-    let text = |keys: &[&str]| keys.iter().find_map(|key| span.tag(key)).map(Text::new);
-    let http_status = ["http.response.status_code", "http.status_code"]
-        .iter()
-        .find_map(|key| span.tag(key)?.parse().ok());
-    let error_type = text(&["error.type", "rpc.response.status_code", "mcp.error_code"]);
-    ServerSpan {
-        trace_id: span.trace_id,
-        span_id: span.span_id,
-        ancestors: ancestors(span, all),
-        service: Text::new(&span.service),
-        resource_matches: service.is_none_or(|service| span.resource_matches(service)),
-        name: Text::new(&span.name),
-        kind: span.kind(),
-        has_mcp_attributes: has_mcp_attributes(span),
-        is_health_check: is_health_check(span),
-        start: match service {
-            Some(service) if span.service == service.name => skew.ours(span.start),
-            _ => span.start,
-        },
-        duration: span.duration,
-        is_error: span.is_error(),
-        is_callers_fault: is_callers_fault(span, http_status),
-        http_status,
-        error_type,
-        message: text(&["otel.status_description", "exception.message"]),
-    }
-}
-
-/// Nearest first. A span whose parent the backend does not have still names it.
-fn ancestors(span: &BackendSpan, all: &HashMap<(TraceId, SpanId), BackendSpan>) -> Vec<SpanId> {
-    let mut chain = Vec::new();
-    let mut next = span.parent;
-    while let Some(parent) = next {
-        // A cycle can only come from a broken exporter.
-        if chain.contains(&parent) {
-            break;
-        }
-        chain.push(parent);
-        next = all
-            .get(&(span.trace_id, parent))
-            .and_then(|span| span.parent);
-    }
-    chain
-}
-
-/// JSON-RPC -32600 to -32602, HTTP 4xx, and a tool that says that it was called wrongly.
-fn is_callers_fault(span: &BackendSpan, http_status: Option<u16>) -> bool {
-    let code = [
-        "rpc.response.status_code",
-        "mcp.error_code",
-        "rpc.jsonrpc.error_code",
-        "error.type",
-    ]
-    .iter()
-    .find_map(|key| span.tag(key)?.parse::<i64>().ok());
-    let by_code =
-        code.is_some_and(|code| (-32602..=-32600).contains(&code) || (400..=499).contains(&code));
-    let by_status = http_status.is_some_and(|status| (400..=499).contains(&status));
-    by_code || by_status || span.tag("error.type") == Some("tool_error")
-}
-
-/// Health checks go on as long as the process lives and say nothing about MCP. A span that names a method of
-/// MCP is none, whatever its path.
-fn is_health_check(span: &BackendSpan) -> bool {
-    const WORDS: [&str; 16] = [
-        "health",
-        "healthz",
-        "healthcheck",
-        "health-check",
-        "health_check",
-        "heartbeat",
-        "live",
-        "livez",
-        "liveness",
-        "ready",
-        "readyz",
-        "readiness",
-        "metrics",
-        "ping",
-        "status",
-        "up",
-    ];
-    const AGENTS: [&str; 3] = ["kube-probe", "ELB-HealthChecker", "GoogleHC"];
-    if let Some(method) = span.tag("mcp.method.name") {
-        return method == "ping";
-    }
-    let agent = ["user_agent.original", "http.user_agent"]
-        .iter()
-        .find_map(|key| span.tag(key));
-    let by_agent = agent.is_some_and(|agent| AGENTS.iter().any(|known| agent.starts_with(known)));
-    let path = ["url.path", "http.target", "http.route"]
-        .iter()
-        .find_map(|key| span.tag(key))
-        .or_else(|| span.name.split_whitespace().last());
-    let path = path
-        .unwrap_or_default()
-        .split('?')
-        .next()
-        .unwrap_or_default();
-    let last = path
-        .trim_end_matches('/')
-        .rsplit_once('/')
-        .map(|(_, last)| last);
-    let by_path = last.is_some_and(|last| WORDS.contains(&last));
-    by_agent || by_path || span.name.starts_with("grpc.health")
 }

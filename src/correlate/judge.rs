@@ -488,11 +488,7 @@ fn is_targets(span: &ServerSpan, evidence: &Evidence) -> bool {
         return false;
     }
     match &evidence.service {
-        Some(service) => {
-            span.service == *service
-                && span.resource_matches
-                && (span.kind == SpanKind::Server || span.has_mcp_attributes)
-        }
+        Some(service) => span.is_of(service.as_str()),
         None => span.has_mcp_attributes && evidence.probe_traces.contains(&span.trace_id),
     }
 }

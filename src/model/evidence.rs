@@ -131,6 +131,13 @@ impl ServerSpan {
         self.start + self.duration
     }
 
+    /// Whether it is one of `service`'s that takes requests or speaks of MCP.
+    pub fn is_of(&self, service: &str) -> bool {
+        self.service.as_str() == service
+            && self.resource_matches
+            && (self.kind == SpanKind::Server || self.has_mcp_attributes)
+    }
+
     /// An error that is the server's.
     pub fn is_own_error(&self) -> bool {
         self.is_error && !self.is_callers_fault

@@ -3,22 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming as Body;
 use url::{Host, Url};
 
 use super::channel::Call;
 use super::fault::Fault;
+use super::head::{ContentKind, Head, bad_content_type, bad_status, compressed, refused};
 use super::http::{Connection, too_large};
 use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
 use super::sse::SseReader;
-use super::{connect, limits, resolve, tls};
-use crate::model::{HttpEndpoint, Phase, Reason, Redirects, SessionEnd, Target};
+use super::{connect, limits, redirect, resolve, tls};
+use crate::model::{HttpEndpoint, Phase, Reason, SessionEnd, Target};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -44,9 +43,6 @@ pub(super) struct HttpChannel<'t> {
     stray_sessions: Vec<HeaderValue>,
     version: Option<HeaderValue>,
 }
-
-/// The head of an answer, and the rest of it.
-type Head = Response<Body>;
 
 impl<'t> HttpChannel<'t> {
     pub(super) fn new(target: &'t Target, endpoint: &'t HttpEndpoint) -> Self {
@@ -138,25 +134,14 @@ impl<'t> HttpChannel<'t> {
         if !status.is_success() {
             return self.read_error(record, call, head).await;
         }
-        let kind = ContentKind::of(head.headers());
-        if let Some(encoding) = head.headers().get(CONTENT_ENCODING)
-            && encoding != "identity"
-        {
-            return Err(Fault::new(
-                Reason::DecodeFailed,
-                format!(
-                    "the answer is compressed ({}), which was not asked for",
-                    shown(encoding)
-                ),
-            )
-            .with_status(status.as_u16()));
+        if let Some(fault) = compressed(&head) {
+            return Err(fault);
         }
-        let waits_for = match kind {
-            ContentKind::Json => Self::read_json,
-            ContentKind::EventStream => return self.read_stream(record, call, head).await,
-            ContentKind::Other => return Err(bad_content_type(&head)),
-        };
-        waits_for(self, record, call, head).await
+        match ContentKind::of(head.headers()) {
+            ContentKind::Json => self.read_json(record, call, head).await,
+            ContentKind::EventStream => self.read_stream(record, call, head).await,
+            ContentKind::Other => Err(bad_content_type(&head)),
+        }
     }
 
     async fn read_json(
@@ -322,7 +307,7 @@ impl<'t> HttpChannel<'t> {
                 self.set_session_aside();
                 self.session = Some(id.clone());
             }
-            if !is_redirect(head.status()) {
+            if !redirect::is_redirect(head.status()) {
                 return Ok(head);
             }
             self.follow(&head)?;
@@ -335,14 +320,17 @@ impl<'t> HttpChannel<'t> {
         ))
     }
 
+    async fn is_reusable(&mut self) -> bool {
+        match &mut self.connection {
+            Some(connection) => connection.is_ready().await,
+            None => false,
+        }
+    }
+
     /// Sends a message on the open connection; on a new one if the server has closed it, as it may
     /// do after each complete answer.
     async fn send(&mut self, record: &mut Record, call: &Call) -> Result<Head, Fault> {
-        let reusable = match &mut self.connection {
-            Some(connection) => connection.is_ready().await,
-            None => false,
-        };
-        if !reusable {
+        if !self.is_reusable().await {
             self.connect(record).await?;
             record.waiting = Waiting::Head;
         }
@@ -427,45 +415,9 @@ impl<'t> HttpChannel<'t> {
     }
 
     fn follow(&mut self, head: &Head) -> Result<(), Fault> {
-        let status = head.status();
-        let refuse =
-            |why: String| Err(Fault::new(Reason::Redirect, why).with_status(status.as_u16()));
-        let Some(to) = head
-            .headers()
-            .get(LOCATION)
-            .and_then(|location| location.to_str().ok())
-            .and_then(|location| self.url.join(location).ok())
-        else {
-            return refuse(format!("HTTP {status} without a usable Location"));
-        };
-        let place = origin(&to);
-        if !matches!(
-            status,
-            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-        ) {
-            return refuse(format!(
-                "HTTP {status} to {place}{} would turn the POST into a GET",
-                to.path()
-            ));
-        }
-        let same = origin(&self.url) == place;
-        match self.target.redirects {
-            Redirects::Off => {
-                return refuse(format!("HTTP {status} to {place}, and redirects are off"));
-            }
-            Redirects::SameOrigin if !same => {
-                return refuse(format!("HTTP {status} to another origin, {place}"));
-            }
-            _ if self.url.scheme() == "https" && to.scheme() != "https" => {
-                return refuse(format!("HTTP {status} from https to {place}"));
-            }
-            _ if !matches!(to.scheme(), "http" | "https") => {
-                return refuse(format!("HTTP {status} to {place}"));
-            }
-            _ => {}
-        }
+        let to = redirect::target(self.target.redirects, &self.url, head)?;
         // Credentials do not follow to another origin, nor come back from there.
-        self.trusted &= same;
+        self.trusted &= redirect::is_same_origin(&self.url, &to);
         self.url = to;
         self.hang_up();
         Ok(())
@@ -502,11 +454,7 @@ impl<'t> HttpChannel<'t> {
         session: HeaderValue,
         traceparent: &str,
     ) -> Result<StatusCode, Fault> {
-        let ready = match &mut self.connection {
-            Some(connection) => connection.is_ready().await,
-            None => false,
-        };
-        if !ready {
+        if !self.is_reusable().await {
             // Timed like a probe of its own, which nobody reads.
             self.connect(&mut Record::start()).await?;
         }
@@ -526,100 +474,12 @@ impl<'t> HttpChannel<'t> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ContentKind {
-    Json,
-    EventStream,
-    Other,
-}
-
-impl ContentKind {
-    fn of(headers: &HeaderMap) -> Self {
-        let value = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let essence = value.split(';').next().unwrap_or_default().trim();
-        if essence.eq_ignore_ascii_case("application/json") {
-            Self::Json
-        } else if essence.eq_ignore_ascii_case("text/event-stream") {
-            Self::EventStream
-        } else {
-            Self::Other
-        }
-    }
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-fn shown(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
-fn origin(url: &Url) -> String {
-    url.origin().ascii_serialization()
-}
-
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
-}
-
-/// The statuses with a meaning of their own, before any body: 401, 403, 429.
-fn refused(head: &Head) -> Option<Fault> {
-    let status = head.status();
-    let challenge = head.headers().get(WWW_AUTHENTICATE).map(shown);
-    let fault = match (status, challenge) {
-        (StatusCode::UNAUTHORIZED, Some(challenge)) => {
-            let scheme = challenge.split_whitespace().next().unwrap_or_default();
-            Fault::new(
-                Reason::AuthRequired,
-                format!("HTTP 401 Unauthorized: the server asks for a credential ({scheme})"),
-            )
-        }
-        (StatusCode::FORBIDDEN, Some(challenge)) if challenge.contains("insufficient_scope") => {
-            Fault::new(
-                Reason::AuthRequired,
-                "HTTP 403 Forbidden: the credential's scope is insufficient",
-            )
-        }
-        (StatusCode::FORBIDDEN, _) => Fault::new(Reason::Forbidden, "HTTP 403 Forbidden"),
-        (StatusCode::TOO_MANY_REQUESTS, _) => {
-            Fault::new(Reason::RateLimited, "HTTP 429 Too Many Requests")
-        }
-        (StatusCode::UNAUTHORIZED, None) => Fault::new(
-            Reason::HttpStatus,
-            "HTTP 401 Unauthorized, without a challenge (WWW-Authenticate)",
-        ),
-        _ => return None,
-    };
-    Some(fault.with_status(status.as_u16()))
-}
-
-fn bad_status(status: StatusCode) -> Fault {
-    let message = match status.canonical_reason() {
-        Some(reason) => format!("HTTP {} {reason}", status.as_u16()),
-        None => format!("HTTP {}", status.as_u16()),
-    };
-    Fault::new(Reason::HttpStatus, message).with_status(status.as_u16())
-}
-
-fn bad_content_type(head: &Head) -> Fault {
-    let status = head.status();
-    let message = match head.headers().get(CONTENT_TYPE) {
-        Some(found) => format!(
-            "HTTP {} with content type {}, which MCP cannot use",
-            status.as_u16(),
-            shown(found)
-        ),
-        None => format!("HTTP {} without a content type", status.as_u16()),
-    };
-    Fault::new(Reason::ContentType, message).with_status(status.as_u16())
 }
 
 fn id_mismatch(id: &str, call: &Call) -> Fault {

@@ -1,17 +1,17 @@
-//! `tests/data/verdicts.toml`: what [`judge`] has to say of each case there. Its head explains the keys.
+//! `data/verdicts.toml`: what [`judge`] has to say of each case there. Its head explains the keys.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use super::judge;
-use crate::model::{
+use mcpprobe::correlate::judge;
+use mcpprobe::model::{
     BackendState, Evidence, FailedProbe, Judgement, Layer, PassedProbe, Rule, ServerSpan, SpanId,
     SpanKind, Text, TraceId, Verdict, Window,
 };
 
-const TABLE: &str = include_str!("../../tests/data/verdicts.toml");
+const TABLE: &str = include_str!("data/verdicts.toml");
 
 /// Fewer would mean that the file was lost or cut.
 const ROWS_AT_LEAST: usize = 50;

@@ -1,0 +1,372 @@
+//! A `[[server]]`, judged.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::checked::Findings;
+use super::complaint::Complaint;
+use super::endpoint::{check_url, http_endpoint, shown_url};
+use super::keys::{Typed, nearest};
+use super::profile;
+use super::raw::{Pair, RawServer};
+use super::substitute::Sources;
+use crate::model::{CommandLine, Endpoint, HttpEndpoint, Profile, Secret, ServiceName, Target};
+
+const DEFAULT_EVERY: Duration = Duration::from_secs(60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_PROFILE: &str = "handshake";
+/// Below this a probe is load, not monitoring.
+const MIN_EVERY: Duration = Duration::from_secs(1);
+/// Longer than a week is a typing error, and would outlive the windows of everything else.
+const MAX_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Less than a round trip over a continent and a handshake.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+/// A probe that waits longer says nothing that an agent would wait for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// Names stand in tables and file paths of the user's.
+const MAX_NAME: usize = 100;
+
+/// Judges one server after the other.
+pub(super) struct ServerChecker<'a> {
+    defaults: &'a RawServer,
+    tracestate: &'a str,
+    sources: &'a Sources<'a>,
+    out: &'a mut Findings,
+    names: BTreeMap<String, Range<usize>>,
+}
+
+impl<'a> ServerChecker<'a> {
+    pub(super) fn new(
+        defaults: &'a RawServer,
+        tracestate: &'a str,
+        sources: &'a Sources<'a>,
+        out: &'a mut Findings,
+    ) -> Self {
+        Self {
+            defaults,
+            tracestate,
+            sources,
+            out,
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Complains about `[defaults]` once, not once per server.
+    pub(super) fn check_defaults(&mut self) {
+        self.every(self.defaults);
+        self.timeout(self.defaults);
+        self.profile(self.defaults);
+    }
+
+    pub(super) fn check(&mut self, raw: &RawServer) -> Option<Target> {
+        let mut secrets = Vec::new();
+        let name = self.name(raw);
+        let every = self.every(raw);
+        let timeout = self.timeout(raw);
+        let profile = self.profile(raw);
+        let headers = self.headers(raw, &mut secrets);
+        let cwd = raw
+            .cwd
+            .as_ref()
+            .and_then(|cwd| self.out.substitute(cwd, self.sources))
+            .map_or_else(
+                || self.sources.folder.to_owned(),
+                |cwd| self.sources.folder.join(cwd.value),
+            );
+        let env = self.env(raw, &mut secrets);
+        let start = raw
+            .start
+            .as_ref()
+            .and_then(|start| self.command(start, "start", &env, &cwd, &mut secrets));
+        let endpoint = self.endpoint(raw, headers, &env, &cwd, &mut secrets);
+        let service = self.service(raw);
+        let defaults = self.defaults;
+        Some(Target {
+            name: name?,
+            endpoint: endpoint?,
+            start,
+            every: every
+                .or(defaults.every.as_ref().map(|t| t.value))
+                .unwrap_or(DEFAULT_EVERY),
+            timeout: timeout
+                .or(defaults.timeout.as_ref().map(|t| t.value))
+                .unwrap_or(DEFAULT_TIMEOUT),
+            profile: profile
+                .or_else(|| profile::named(&defaults.profile.as_ref()?.value))
+                .or_else(|| profile::named(DEFAULT_PROFILE))?,
+            era: raw.era.or(defaults.era).unwrap_or_default(),
+            redirects: raw.redirects.or(defaults.redirects).unwrap_or_default(),
+            trace_context: raw
+                .trace_context
+                .or(defaults.trace_context)
+                .unwrap_or_default(),
+            tracestate: self.tracestate.to_owned(),
+            tags: raw
+                .tags
+                .as_ref()
+                .or(defaults.tags.as_ref())
+                .map(|tags| tags.value.iter().map(|tag| tag.value.clone()).collect())
+                .unwrap_or_default(),
+            service,
+            secrets,
+        })
+    }
+
+    fn endpoint(
+        &mut self,
+        raw: &RawServer,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        env: &BTreeMap<String, String>,
+        cwd: &Path,
+        secrets: &mut Vec<Secret>,
+    ) -> Option<Endpoint> {
+        match (&raw.url, &raw.command) {
+            (Some(url), None) => self.http(url, headers, secrets).map(Endpoint::Http),
+            (None, Some(command)) => {
+                if let Some(start) = &raw.start {
+                    self.out.error(Complaint::at(
+                        start.span.clone(),
+                        "`start` is for servers with a `url`",
+                        "`command` is started by itself for each probe",
+                    ));
+                }
+                self.command(command, "command", env, cwd, secrets)
+                    .map(Endpoint::Stdio)
+            }
+            (Some(url), Some(_)) => {
+                self.out.error(Complaint::at(
+                    url.span.clone(),
+                    "a server has a `url` or a `command`, not both",
+                    "remove one of them",
+                ));
+                None
+            }
+            (None, None) => {
+                self.out.error(
+                    Complaint::at(raw.span.clone(), "a server without `url` or `command`", "add one")
+                        .help("url = \"https://weather.example/mcp\" or command = [\"npx\", \"-y\", \"...\"]"),
+                );
+                None
+            }
+        }
+    }
+
+    fn name(&mut self, raw: &RawServer) -> Option<String> {
+        let Some(name) = &raw.name else {
+            self.out.error(Complaint::at(
+                raw.span.clone(),
+                "a server without `name`",
+                "add a name of your own",
+            ));
+            return None;
+        };
+        let problem = if name.value.trim().is_empty() {
+            Some("is empty".to_owned())
+        } else if name.value.chars().count() > MAX_NAME {
+            Some(format!("is longer than {MAX_NAME} characters"))
+        } else if name.value.chars().any(|c| c.is_control() || c == ',') {
+            Some("a name has no commas and no control characters".to_owned())
+        } else if self.names.contains_key(&name.value) {
+            Some("another server has this name".to_owned())
+        } else {
+            None
+        };
+        match problem {
+            Some(problem) => {
+                self.out.error(Complaint::at(
+                    name.span.clone(),
+                    "`name` cannot be used",
+                    problem,
+                ));
+                None
+            }
+            None => {
+                self.names.insert(name.value.clone(), name.span.clone());
+                Some(name.value.clone())
+            }
+        }
+    }
+
+    fn every(&mut self, raw: &RawServer) -> Option<Duration> {
+        self.duration_in(raw.every.as_ref()?, "every", MIN_EVERY, MAX_EVERY)
+    }
+
+    fn timeout(&mut self, raw: &RawServer) -> Option<Duration> {
+        self.duration_in(raw.timeout.as_ref()?, "timeout", MIN_TIMEOUT, MAX_TIMEOUT)
+    }
+
+    fn duration_in(
+        &mut self,
+        typed: &Typed<Duration>,
+        key: &str,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
+        if (least..=most).contains(&typed.value) {
+            return Some(typed.value);
+        }
+        self.out.error(Complaint::at(
+            typed.span.clone(),
+            format!("`{key}` is out of range"),
+            format!(
+                "has to be from {} to {}",
+                humantime::format_duration(least),
+                humantime::format_duration(most)
+            ),
+        ));
+        None
+    }
+
+    fn profile(&mut self, raw: &RawServer) -> Option<Profile> {
+        let typed = raw.profile.as_ref()?;
+        let found = profile::named(&typed.value);
+        if found.is_none() {
+            let known: Vec<_> = profile::names().collect();
+            let label = nearest(&typed.value, &known)
+                .map_or("unknown profile".to_owned(), |near| {
+                    format!("did you mean \"{near}\"?")
+                });
+            self.out.error(
+                Complaint::at(typed.span.clone(), "there is no such profile", label)
+                    .help(format!("profiles: {}", known.join(", "))),
+            );
+        }
+        found
+    }
+
+    fn headers(
+        &mut self,
+        raw: &RawServer,
+        secrets: &mut Vec<Secret>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let own: Vec<_> = raw
+            .headers
+            .iter()
+            .map(|(name, _)| name.value.to_ascii_lowercase())
+            .collect();
+        let inherited = self
+            .defaults
+            .headers
+            .iter()
+            .filter(|(name, _)| !own.contains(&name.value.to_ascii_lowercase()));
+        let all: Vec<&Pair> = raw.headers.iter().chain(inherited).collect();
+        all.into_iter()
+            .filter_map(|(name, value)| self.header(name, value, secrets))
+            .collect()
+    }
+
+    fn header(
+        &mut self,
+        name: &Typed<String>,
+        value: &Typed<String>,
+        secrets: &mut Vec<Secret>,
+    ) -> Option<(HeaderName, HeaderValue)> {
+        let text = self.out.substitute(value, self.sources)?;
+        let Ok(header) = name.value.parse::<HeaderName>() else {
+            self.out.error(Complaint::at(
+                name.span.clone(),
+                "this is no name for a header",
+                "letters, digits and hyphens",
+            ));
+            return None;
+        };
+        let Ok(mut header_value) = HeaderValue::from_str(&text.value) else {
+            self.out.error(Complaint::at(
+                value.span.clone(),
+                format!("the value of header {header} cannot be sent"),
+                "it holds a line end or a control character",
+            ));
+            return None;
+        };
+        header_value.set_sensitive(true);
+        secrets.extend(text.secrets);
+        // A token typed in clear is a secret all the same; the scheme before it is not.
+        let secret = text.value.rsplit(' ').next().unwrap_or_default();
+        secrets.push(Secret::new(secret));
+        Some((header, header_value))
+    }
+
+    fn env(&mut self, raw: &RawServer, secrets: &mut Vec<Secret>) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        for (name, value) in &raw.env {
+            if let Some(text) = self.out.substitute(value, self.sources) {
+                secrets.extend(text.secrets);
+                env.insert(name.value.clone(), text.value);
+            }
+        }
+        env
+    }
+
+    fn command(
+        &mut self,
+        words: &Typed<Vec<Typed<String>>>,
+        key: &str,
+        env: &BTreeMap<String, String>,
+        cwd: &Path,
+        secrets: &mut Vec<Secret>,
+    ) -> Option<CommandLine> {
+        let mut shown = Vec::new();
+        let mut values = Vec::new();
+        for word in &words.value {
+            let text = self.out.substitute(word, self.sources)?;
+            shown.push(text.shown);
+            values.push(text.value);
+            secrets.extend(text.secrets);
+        }
+        let mut values = values.into_iter();
+        let Some(program) = values.next().filter(|program| !program.is_empty()) else {
+            self.out.error(Complaint::at(
+                words.span.clone(),
+                format!("`{key}` names no program"),
+                "write [\"program\", \"argument\", ...]",
+            ));
+            return None;
+        };
+        Some(CommandLine {
+            program,
+            args: values.collect(),
+            shown: shown.join(" "),
+            env: env.clone(),
+            cwd: Some(cwd.to_owned()),
+        })
+    }
+
+    fn http(
+        &mut self,
+        typed: &Typed<String>,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        secrets: &mut Vec<Secret>,
+    ) -> Option<HttpEndpoint> {
+        let text = self.out.substitute(typed, self.sources)?;
+        secrets.extend(text.secrets);
+        let url = check_url(&text.value, &typed.span, "url", self.out)?;
+        let shown = if text.shown == text.value {
+            shown_url(&url)
+        } else {
+            text.shown
+        };
+        Some(http_endpoint(url, shown, headers, secrets))
+    }
+
+    fn service(&mut self, raw: &RawServer) -> Option<ServiceName> {
+        let name = self
+            .out
+            .substitute(raw.service.as_ref()?, self.sources)?
+            .value;
+        let attributes = raw
+            .service_attributes
+            .iter()
+            .filter_map(|(key, value)| {
+                Some((
+                    key.value.clone(),
+                    self.out.substitute(value, self.sources)?.value,
+                ))
+            })
+            .collect();
+        Some(ServiceName { name, attributes })
+    }
+}

@@ -1,0 +1,102 @@
+//! The head of an answer: what its status and content type mean for MCP.
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::fault::Fault;
+use crate::model::Reason;
+
+/// The head of an answer, and the rest of it.
+pub(super) type Head = Response<Incoming>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContentKind {
+    Json,
+    EventStream,
+    Other,
+}
+
+impl ContentKind {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let value = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("application/json") {
+            Self::Json
+        } else if essence.eq_ignore_ascii_case("text/event-stream") {
+            Self::EventStream
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn shown(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// The statuses with a meaning of their own, before any body: 401, 403, 429.
+pub(super) fn refused(head: &Head) -> Option<Fault> {
+    let status = head.status();
+    let challenge = head.headers().get(WWW_AUTHENTICATE).map(shown);
+    let fault = match (status, challenge) {
+        (StatusCode::UNAUTHORIZED, Some(challenge)) => {
+            let scheme = challenge.split_whitespace().next().unwrap_or_default();
+            Fault::new(
+                Reason::AuthRequired,
+                format!("HTTP 401 Unauthorized: the server asks for a credential ({scheme})"),
+            )
+        }
+        (StatusCode::FORBIDDEN, Some(challenge)) if challenge.contains("insufficient_scope") => {
+            Fault::new(
+                Reason::AuthRequired,
+                "HTTP 403 Forbidden: the credential's scope is insufficient",
+            )
+        }
+        (StatusCode::FORBIDDEN, _) => Fault::new(Reason::Forbidden, "HTTP 403 Forbidden"),
+        (StatusCode::TOO_MANY_REQUESTS, _) => {
+            Fault::new(Reason::RateLimited, "HTTP 429 Too Many Requests")
+        }
+        (StatusCode::UNAUTHORIZED, None) => Fault::new(
+            Reason::HttpStatus,
+            "HTTP 401 Unauthorized, without a challenge (WWW-Authenticate)",
+        ),
+        _ => return None,
+    };
+    Some(fault.with_status(status.as_u16()))
+}
+
+pub(super) fn bad_status(status: StatusCode) -> Fault {
+    let message = match status.canonical_reason() {
+        Some(reason) => format!("HTTP {} {reason}", status.as_u16()),
+        None => format!("HTTP {}", status.as_u16()),
+    };
+    Fault::new(Reason::HttpStatus, message).with_status(status.as_u16())
+}
+
+pub(super) fn bad_content_type(head: &Head) -> Fault {
+    let status = head.status();
+    let message = match head.headers().get(CONTENT_TYPE) {
+        Some(found) => format!(
+            "HTTP {} with content type {}, which MCP cannot use",
+            status.as_u16(),
+            shown(found)
+        ),
+        None => format!("HTTP {} without a content type", status.as_u16()),
+    };
+    Fault::new(Reason::ContentType, message).with_status(status.as_u16())
+}
+
+/// We ask for no compression: what comes compressed all the same cannot be read by every client.
+pub(super) fn compressed(head: &Head) -> Option<Fault> {
+    let encoding = head.headers().get(CONTENT_ENCODING)?;
+    let message = format!(
+        "the answer is compressed ({}), which was not asked for",
+        shown(encoding)
+    );
+    (encoding != "identity")
+        .then(|| Fault::new(Reason::DecodeFailed, message).with_status(head.status().as_u16()))
+}
