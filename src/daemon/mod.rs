@@ -1,6 +1,9 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
+mod eras;
 mod inquiry;
+mod learning;
+mod round;
 mod started;
 mod tracker;
 
@@ -8,7 +11,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -16,13 +18,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::correlate::{self, Jaeger, Learnt};
-use crate::model::{Era, ProbeResult, State, Target, TracesSettings};
+use crate::correlate::{Jaeger, Learnt};
+use crate::model::{ProbeResult, State, Target, TracesSettings};
 use crate::probe;
 use crate::report::line::{self, LineFormat};
 use crate::schedule::{DueQueue, Finished, Limits, Runner, Slot, first_due};
 use crate::store::{Reader, Write, Writer};
 use crate::telemetry::Telemetry;
+use eras::Eras;
+use learning::{LEARN_EVERY, Learning};
 use tracker::Tracked;
 
 pub use inquiry::{Finding, Inquiry, Subject};
@@ -35,19 +39,11 @@ const RESULTS: usize = 1_024;
 /// Incidents that are asked about at once: a backend must not be hit by a hundred at the same moment.
 const INQUIRIES: usize = 4;
 
+/// For probes before an inquiry to end their sessions, at a stop.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
+
 /// From a backend's acceptance of a span to its being found: 0.2 s with Jaeger's memory, a second with Elasticsearch.
 const VISIBILITY: Duration = Duration::from_secs(1);
-
-/// How often targets are looked for whose service is not known yet, and how many are asked about each time.
-const LEARN_EVERY: Duration = Duration::from_secs(5);
-const LEARN_AT_ONCE: usize = 10;
-/// Between two attempts for one target.
-const LEARN_AGAIN: Duration = Duration::from_secs(60);
-/// Fewer passed probes are not worth asking about.
-const LEARN_LEAST: usize = 3;
-/// Passed probes whose traces are asked for, and how old they have to be for the server's spans to have arrived.
-const LEARN_PROBES: usize = 5;
-const LEARN_AGE: Duration = Duration::from_secs(10);
 
 /// Where lines go: stdout for events, stderr for warnings.
 pub trait Output: Send + Sync {
@@ -71,17 +67,6 @@ pub struct Daemon {
     output: Arc<dyn Output>,
     rechecks: BinaryHeap<Reverse<(Instant, usize, String)>>,
     overruns: u64,
-}
-
-/// The era of each target's last working session, for its next probe.
-struct Eras(Vec<AtomicU8>);
-
-/// What is known about a target's spans.
-#[derive(Clone, Debug)]
-struct Learning {
-    passed: usize,
-    known: bool,
-    again: Instant,
 }
 
 /// What background work ends with.
@@ -136,7 +121,7 @@ impl Daemon {
             }
         };
         let mut daemon = Self {
-            eras: Arc::new(Eras(targets.iter().map(|_| AtomicU8::new(0)).collect())),
+            eras: Arc::new(Eras::unknown(targets.len())),
             tracked: Vec::new(),
             learning: Vec::new(),
             targets,
@@ -216,68 +201,11 @@ impl Daemon {
             }
         }
         running.await.ok();
+        // A probe that was begun before an inquiry ends its session; the inquiry itself can be made again.
+        let probes = async { while background.join_next().await.is_some() {} };
+        tokio::time::timeout(BACKGROUND_GRACE, probes).await.ok();
         background.shutdown().await;
         self.end(started).await;
-    }
-
-    /// Probes every target once.
-    pub async fn round(
-        mut self,
-        started: Started,
-        stop: CancellationToken,
-    ) -> Vec<Option<Arc<ProbeResult>>> {
-        use futures_util::StreamExt;
-        let started = Arc::new(started);
-        let mut results = vec![None; self.targets.len()];
-        let probes: Vec<_> = (0..self.targets.len())
-            .map(|index| {
-                let probe = self.probe(index, &started, &stop);
-                async move { (index, probe.await) }
-            })
-            .collect();
-        let mut running = std::pin::pin!(
-            futures_util::stream::iter(probes).buffer_unordered(Limits::default().at_once.min(256))
-        );
-        while let Some((index, output)) = running.next().await {
-            let finished = Finished {
-                index,
-                output,
-                overruns: 0,
-            };
-            if let Some(slot) = results.get_mut(index) {
-                slot.clone_from(&finished.output);
-            }
-            self.take_in(finished);
-        }
-        self.judge_open_incidents(&stop).await;
-        self.end(started).await;
-        results
-    }
-
-    /// In a single round there is no later: incidents that are old enough are asked about now.
-    async fn judge_open_incidents(&mut self, stop: &CancellationToken) {
-        let Some(inquiry) = self.inquiry.clone() else {
-            return;
-        };
-        self.flush().await;
-        let first = inquiry
-            .settings
-            .recheck
-            .first()
-            .copied()
-            .unwrap_or_default();
-        for index in 0..self.targets.len() {
-            let Some(subject) = self.subject(index) else {
-                continue;
-            };
-            let age = SystemTime::now()
-                .duration_since(subject.at)
-                .unwrap_or_default();
-            if age >= first && !stop.is_cancelled() {
-                let finding = inquiry.about(subject).await.map(Box::new);
-                self.take_in_background(Done::Judged(finding));
-            }
-        }
     }
 
     fn runner(
@@ -437,18 +365,6 @@ impl Daemon {
         });
     }
 
-    /// The open incident of a target, to be asked about.
-    fn subject(&self, index: usize) -> Option<Subject> {
-        let incident = self.tracked.get(index)?.incident.clone()?;
-        let reader = Reader::open(&self.inquiry.as_ref()?.store).ok()?;
-        let stored = reader.incident(&incident).ok()??;
-        Some(Subject {
-            target: stored.target,
-            incident: Some(incident),
-            at: stored.opened_at,
-        })
-    }
-
     fn take_in_background(&mut self, done: Done) {
         match done {
             Done::Judged(Ok(finding)) => {
@@ -474,53 +390,6 @@ impl Daemon {
             Done::Probed(..) => {}
             Done::Judged(Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
             Done::Learnt(index, learnt) => self.take_in_learnt(index, learnt),
-        }
-    }
-
-    fn take_in_learnt(&mut self, index: usize, learnt: Option<Learnt>) {
-        let (Some(row), Some(target), Some(learning)) = (
-            self.rows.get(index),
-            self.targets.get(index),
-            self.learning.get_mut(index),
-        ) else {
-            return;
-        };
-        let Some(learnt) = learnt else {
-            // Nothing could be asked yet: soon again.
-            learning.again = Instant::now();
-            return;
-        };
-        if learnt.joined == 0 {
-            return;
-        }
-        learning.known = learnt.service.is_some() || target.service.is_some();
-        self.writer.write(Write::Instrumented {
-            target: *row,
-            service: learnt.service,
-        });
-    }
-
-    /// Looks for targets whose service is not known yet and asks about some.
-    fn learn(&mut self, background: &mut JoinSet<Done>) {
-        let Some(inquiry) = &self.inquiry else {
-            return;
-        };
-        let now = Instant::now();
-        let due = self
-            .learning
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, learning)| {
-                !learning.known && learning.passed >= LEARN_LEAST && learning.again <= now
-            })
-            .take(LEARN_AT_ONCE);
-        for (index, learning) in due {
-            learning.again = now + LEARN_AGAIN;
-            if let Some(target) = self.targets.get(index) {
-                let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
-                background
-                    .spawn(async move { Done::Learnt(index, learn_one(inquiry, target).await) });
-            }
         }
     }
 
@@ -608,45 +477,6 @@ async fn judge_incident(
         at: stored.opened_at,
     };
     inquiry.about(subject).await.map(Box::new)
-}
-
-/// `None` when there is not enough to ask about, or the backend cannot say.
-async fn learn_one(inquiry: Inquiry, target: Arc<Target>) -> Option<Learnt> {
-    let (store, name) = (inquiry.store.clone(), target.name.clone());
-    let before = SystemTime::now() - LEARN_AGE;
-    let passed = tokio::task::spawn_blocking(move || {
-        Reader::open(&store)?.passed_before(&name, before, LEARN_PROBES)
-    })
-    .await
-    .ok()?
-    .ok()?;
-    let traces: Vec<_> = passed.iter().map(|probe| probe.trace_id).collect();
-    if traces.len() < LEARN_LEAST {
-        return None;
-    }
-    correlate::learn(&inquiry.jaeger.fresh(), &traces, target.service.as_ref())
-        .await
-        .ok()
-}
-
-impl Eras {
-    fn get(&self, index: usize) -> Option<Era> {
-        match self.0.get(index)?.load(Ordering::Relaxed) {
-            1 => Some(Era::Legacy),
-            2 => Some(Era::Modern),
-            _ => None,
-        }
-    }
-
-    fn set(&self, index: usize, era: Era) {
-        let word = match era {
-            Era::Legacy => 1,
-            Era::Modern => 2,
-        };
-        if let Some(slot) = self.0.get(index) {
-            slot.store(word, Ordering::Relaxed);
-        }
-    }
 }
 
 /// Until `at`; for ever without.

@@ -1,0 +1,88 @@
+//! `watch --once`: a single round instead of a schedule, with the same memory.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::inquiry::Subject;
+use super::{Daemon, Done, Started};
+use crate::model::ProbeResult;
+use crate::schedule::Finished;
+use crate::store::Reader;
+
+/// Probes at once, as in `check`.
+const AT_ONCE: usize = 256;
+
+impl Daemon {
+    /// Probes every target once.
+    pub async fn round(
+        mut self,
+        started: Started,
+        stop: CancellationToken,
+    ) -> Vec<Option<Arc<ProbeResult>>> {
+        let started = Arc::new(started);
+        let mut results = vec![None; self.targets.len()];
+        let probes: Vec<_> = (0..self.targets.len())
+            .map(|index| {
+                let probe = self.probe(index, &started, &stop);
+                async move { (index, probe.await) }
+            })
+            .collect();
+        let mut running =
+            std::pin::pin!(futures_util::stream::iter(probes).buffer_unordered(AT_ONCE));
+        while let Some((index, output)) = running.next().await {
+            let finished = Finished {
+                index,
+                output,
+                overruns: 0,
+            };
+            if let Some(slot) = results.get_mut(index) {
+                slot.clone_from(&finished.output);
+            }
+            self.take_in(finished);
+        }
+        self.judge_open_incidents(&stop).await;
+        self.end(started).await;
+        results
+    }
+
+    /// In a single round there is no later: incidents that are old enough are asked about now.
+    async fn judge_open_incidents(&mut self, stop: &CancellationToken) {
+        let Some(inquiry) = self.inquiry.clone() else {
+            return;
+        };
+        self.flush().await;
+        let first = inquiry
+            .settings
+            .recheck
+            .first()
+            .copied()
+            .unwrap_or_default();
+        for index in 0..self.targets.len() {
+            let Some(subject) = self.subject(index) else {
+                continue;
+            };
+            let age = SystemTime::now()
+                .duration_since(subject.at)
+                .unwrap_or_default();
+            if age >= first && !stop.is_cancelled() {
+                let finding = inquiry.about(subject).await.map(Box::new);
+                self.take_in_background(Done::Judged(finding));
+            }
+        }
+    }
+
+    /// The open incident of a target, to be asked about.
+    fn subject(&self, index: usize) -> Option<Subject> {
+        let incident = self.tracked.get(index)?.incident.clone()?;
+        let reader = Reader::open(&self.inquiry.as_ref()?.store).ok()?;
+        let stored = reader.incident(&incident).ok()??;
+        Some(Subject {
+            target: stored.target,
+            incident: Some(incident),
+            at: stored.opened_at,
+        })
+    }
+}
