@@ -4,56 +4,49 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// One server. Without any key it is healthy: legacy, plain HTTP, JSON answers, with a session.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Case {
     /// The file's name.
     #[serde(skip)]
     pub(super) name: String,
-    /// What the server speaks where no `[[on]]` says otherwise.
-    #[serde(default)]
+    /// What it speaks where no `[[on]]` says otherwise.
     pub(super) era: Speaks,
+    /// The version that `initialize` answers, when not the newest.
+    pub(super) version: Option<String>,
+    /// `initialize` hands out no session.
+    pub(super) stateless: bool,
+    /// Length of the tool list, when not 2.
+    pub(super) tools: Option<usize>,
     /// `https`, with this certificate.
     pub(super) tls: Option<Certificate>,
-    /// Something else than a server listens.
-    pub(super) listen: Option<Listen>,
-    /// What every connection gets, instead of TLS and HTTP.
+    pub(super) listen: Listen,
+    /// What every connection gets, in the place of TLS and HTTP.
     pub(super) accept: Option<Accept>,
     /// What becomes of a connection after a complete answer.
-    #[serde(default)]
     pub(super) connection: Connection,
-    /// The version that `initialize` answers.
-    #[serde(default = "newest_legacy")]
-    pub(super) version: String,
-    /// `initialize` hands out a session.
-    #[serde(default = "yes")]
-    pub(super) session: bool,
-    /// Length of the tool list.
-    #[serde(default = "two")]
-    pub(super) tools: usize,
     /// What is special, request by request: the first that matches answers.
-    #[serde(default)]
     pub(super) on: Vec<On>,
-    /// A stdio server instead: a Python script, below `stdio.py`.
+    /// A stdio server instead: a Python script, to go on from `stdio.py`.
     pub(super) stdio: Option<String>,
-    /// SIGTERM for the program as soon as the server hangs.
-    #[serde(default)]
+    /// The program gets SIGTERM as soon as the server hangs.
     pub(super) interrupt: bool,
     /// Keys of the `[[server]]` in the program's configuration.
-    #[serde(default)]
     pub(super) probe: toml::Table,
-    pub(super) expect: Expect,
+    /// Keys of a target of `check --format json`: `state` is `up`, `failed_layer` and `reason` are null when not given,
+    /// of `message` a part is given. And `nowhere`: what must not be in the output.
+    pub(super) expect: Map<String, Value>,
 }
 
-/// One special answer. Without `body`, `result`, `error`, `sse` and `raw` it is the healthy one when the status
-/// is a success, an empty one when it is not, and none at all when there is only `then` or `endless`.
+/// One special answer: the healthy one but for what is given. It is empty when the status is no success, and nothing
+/// at all is said when there is only `then`.
 ///
-/// In every text, `$answer` is the healthy JSON-RPC answer, `$result` its result, `$id` the request's id, `$n` how
-/// often this `[[on]]` was used, `$session` a new session id, `$token` the request's Authorization, `$origin` the
-/// server's own origin and `$elsewhere` another origin that is this server too.
+/// In every text, `$answer` is the healthy JSON-RPC answer (for a GET that of the last POST), `$result` its result,
+/// `$id` the request's id, `$n` how often this `[[on]]` was used, `$session` a new session id, `$token` the request's
+/// Authorization, `$origin` the server's own origin and `$elsewhere` another origin that is this server too.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct On {
@@ -74,9 +67,9 @@ pub(super) struct On {
     pub(super) error: Option<Value>,
     /// The pieces of an event stream, each a chunk of its own.
     pub(super) sse: Option<Vec<String>>,
-    /// Each byte is a chunk of its own.
+    /// Each character is a chunk of its own.
     pub(super) bytewise: bool,
-    /// Bytes in the place of HTTP.
+    /// In the place of HTTP.
     pub(super) raw: Option<String>,
     /// Said again and again after the rest, until the other side has gone.
     pub(super) endless: Option<String>,
@@ -111,9 +104,11 @@ pub(super) enum Certificate {
     OtherName,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Listen {
+    #[default]
+    Server,
     /// Connections are refused.
     Nobody,
     /// The queue of connections is full: nothing answers.
@@ -121,24 +116,19 @@ pub(super) enum Listen {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Connection {
     #[default]
-    #[serde(rename = "keep")]
     Keep,
     /// Closed, and said so.
-    #[serde(rename = "close")]
     Close,
     /// Closed without a word.
-    #[serde(rename = "drop")]
     Drop,
     /// Reset without a word.
-    #[serde(rename = "reset")]
     Reset,
     /// Closed when its second request comes.
-    #[serde(rename = "once")]
     Once,
-    /// Closed, which is the only end of the body.
-    #[serde(rename = "http/1.0")]
+    /// HTTP/1.0: closed, which is the only end of the body.
     Http10,
 }
 
@@ -150,36 +140,11 @@ pub(super) enum Then {
     Reset,
 }
 
-/// What `mcpprobe check` has to say. `state`, `layer`, `reason` and the sessions are always compared, the others
-/// where they are given.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Expect {
-    #[serde(default = "up")]
-    pub(super) state: String,
-    pub(super) layer: Option<String>,
-    pub(super) reason: Option<String>,
-    pub(super) http_status: Option<u16>,
-    pub(super) jsonrpc_code: Option<i64>,
-    pub(super) era: Option<String>,
-    pub(super) protocol_version: Option<String>,
-    pub(super) tools: Option<u32>,
-    /// Part of the message.
-    pub(super) message: Option<String>,
-    /// Must not be in the output.
-    pub(super) nowhere: Option<String>,
-    /// Sessions handed out, of which none was ended by DELETE.
-    #[serde(default)]
-    pub(super) sessions_left: usize,
-}
-
 impl Case {
     /// Every file of `folder`, in the order of their names; all mistakes at once.
     pub(super) fn all(folder: &Path) -> Vec<Self> {
-        let mut files: Vec<_> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|file| file.unwrap().path())
-            .collect();
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
         files.sort();
         let (mut cases, mut mistakes) = (Vec::new(), Vec::new());
         for file in files {
@@ -193,56 +158,31 @@ impl Case {
     }
 
     fn read(file: &Path) -> Result<Self, String> {
-        let name = file.file_name().and_then(|name| name.to_str());
-        let Some(name) = name.and_then(|name| name.strip_suffix(".toml")) else {
-            return Err("is no .toml file".to_owned());
-        };
         let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-        let case: Self = toml::from_str(&text).map_err(|error| error.to_string())?;
-        for on in &case.on {
-            let contents = [
-                on.body.is_some(),
-                on.result.is_some(),
-                on.error.is_some(),
-                on.sse.is_some(),
-                on.raw.is_some(),
-            ];
-            if contents.into_iter().filter(|is| *is).count() > 1 {
-                return Err("an [[on]] has only one of body, result, error, sse and raw".to_owned());
-            }
+        let mut case: Self = toml::from_str(&text).map_err(|error| error.to_string())?;
+        case.name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        for (key, value) in [
+            ("state", json!("up")),
+            ("failed_layer", Value::Null),
+            ("reason", Value::Null),
+        ] {
+            case.expect.entry(key).or_insert(value);
         }
-        Ok(Self {
-            name: name.to_owned(),
-            ..case
-        })
+        Ok(case)
     }
-}
 
-impl On {
-    /// Nothing is said before `then`.
-    pub(super) fn is_silent(&self) -> bool {
-        self.then.is_some()
-            && self.status.is_none()
-            && self.headers.is_empty()
-            && [&self.body, &self.raw, &self.endless].iter().all(|text| text.is_none())
-            && self.result.is_none()
-            && self.error.is_none()
-            && self.sse.is_none()
+    /// The text of an expectation.
+    pub(super) fn expects(&self, key: &str) -> Option<&str> {
+        self.expect.get(key)?.as_str()
     }
-}
 
-fn newest_legacy() -> String {
-    "2025-11-25".to_owned()
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn two() -> usize {
-    2
-}
-
-fn up() -> String {
-    "up".to_owned()
+    /// Its server resets connections.
+    pub(super) fn resets(&self) -> bool {
+        let thens = self
+            .on
+            .iter()
+            .map(|on| on.then)
+            .chain([self.accept.as_ref().map(|accept| accept.then)]);
+        self.connection == Connection::Reset || thens.flatten().any(|then| then == Then::Reset)
+    }
 }

@@ -1,7 +1,7 @@
-# What a script of a stdio case has to hand: requests(), answer(), say().
+# What a script of a stdio case has to hand: requests(), answer(), say(), start(), PROGRAM (whose server this is).
 import json, os, re, subprocess, sys, time
 
-FOLDER, ERA = os.environ["CASE_FOLDER"], os.environ["CASE_ERA"]
+FOLDER, ERA, PROGRAM = os.environ["CASE_FOLDER"], os.environ["CASE_ERA"], os.getppid()
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 
 def keep(file, line):
@@ -32,10 +32,10 @@ def requests():
 
 def healthy(request):
     method = request["method"]
-    complete = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if ERA == "modern" else {}
-    if method == "server/discover" and ERA == "modern":
+    complete = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if ERA == "Modern" else {}
+    if method == "server/discover" and ERA == "Modern":
         return {"result": {**complete, "supportedVersions": [MODERN], "capabilities": {"tools": {}}}}
-    if method == "initialize" and ERA == "legacy":
+    if method == "initialize" and ERA == "Legacy":
         info = {"name": "bad", "version": "1"}
         return {"result": {"protocolVersion": LEGACY, "capabilities": {"tools": {}}, "serverInfo": info}}
     if method == "tools/list":

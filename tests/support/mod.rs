@@ -384,3 +384,160 @@ impl Watch {
         })
     }
 }
+
+/// A small HTTP server in this process, answered by a function; one request per connection. It listens until the
+/// tests end.
+pub(crate) struct Small {
+    pub(crate) port: u16,
+}
+
+/// A request to [`Small`].
+pub(crate) struct Asked {
+    /// HTTP method.
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    /// The header lines.
+    pub(crate) head: String,
+    pub(crate) bytes: Vec<u8>,
+    /// The same as JSON; null when it is none.
+    pub(crate) body: Value,
+}
+
+impl Small {
+    /// `answer` gives the whole HTTP answer; an empty one closes the connection.
+    pub(crate) fn start(answer: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
+        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
+    }
+
+    /// The same on a port of the caller's.
+    pub(crate) fn start_on(
+        port: u16,
+        answer: impl Fn(&Asked) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(TcpListener::bind(("127.0.0.1", port)).unwrap(), answer)
+    }
+
+    fn listen(
+        listener: TcpListener,
+        answer: impl Fn(&Asked) -> String + Send + Sync + 'static,
+    ) -> Self {
+        use std::io::Write;
+        let port = listener.local_addr().unwrap().port();
+        let answer = std::sync::Arc::new(answer);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let answer = std::sync::Arc::clone(&answer);
+                std::thread::spawn(move || {
+                    if let Some(asked) = Asked::read(&stream) {
+                        stream.write_all(answer(&asked).as_bytes()).ok();
+                    }
+                });
+            }
+        });
+        Self { port }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/mcp", self.port)
+    }
+}
+
+impl Asked {
+    fn read(mut stream: &TcpStream) -> Option<Self> {
+        use std::io::Read;
+        let mut bytes = Vec::new();
+        let mut piece = [0; 8192];
+        loop {
+            let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
+            bytes.extend_from_slice(&piece[..read]);
+            let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            let (first, head) = text.split_once("\r\n").unwrap_or((&text, ""));
+            let mut words = first.split(' ').map(str::to_owned);
+            let mut asked = Self {
+                method: words.next()?,
+                target: words.next()?,
+                head: head.to_owned(),
+                bytes: bytes[end + 4..].to_vec(),
+                body: Value::Null,
+            };
+            if asked.bytes.len() < asked.header("content-length").parse().unwrap_or(0) {
+                continue;
+            }
+            asked.body = serde_json::from_slice(&asked.bytes).unwrap_or_default();
+            return Some(asked);
+        }
+    }
+
+    /// The value of a header, empty without one.
+    pub(crate) fn header(&self, name: &str) -> String {
+        self.head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_default()
+    }
+
+    /// Whether it asks for this JSON-RPC method.
+    pub(crate) fn method_is(&self, method: &str) -> bool {
+        self.body["method"] == method
+    }
+
+    /// The trace that it belongs to; one per probe.
+    pub(crate) fn trace_id(&self) -> String {
+        let parent = self.header("traceparent");
+        parent.split('-').nth(1).unwrap_or_default().to_owned()
+    }
+}
+
+/// A whole HTTP answer with a JSON body.
+pub(crate) fn json_answer(status: &str, body: &Value) -> String {
+    let body = body.to_string();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A JSON-RPC result.
+pub(crate) fn rpc_result(asked: &Asked, result: &Value) -> String {
+    let body = serde_json::json!({ "jsonrpc": "2.0", "id": asked.body["id"], "result": result });
+    json_answer("200 OK", &body)
+}
+
+/// A JSON-RPC error.
+pub(crate) fn rpc_error(asked: &Asked, status: &str, code: i64, message: &str) -> String {
+    let error = serde_json::json!({ "code": code, "message": message });
+    let body = serde_json::json!({ "jsonrpc": "2.0", "id": asked.body["id"], "error": error });
+    json_answer(status, &body)
+}
+
+/// An answer without a body.
+pub(crate) fn empty_answer(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+}
+
+/// What a healthy server answers: legacy, without sessions, with one tool.
+pub(crate) fn healthy(asked: &Asked) -> String {
+    match asked.body["method"].as_str().unwrap_or_default() {
+        "initialize" => rpc_result(
+            asked,
+            &serde_json::json!({
+                "protocolVersion": "2025-06-18",
+                "capabilities": { "tools": {} },
+                "serverInfo": { "name": "small", "version": "1.0" },
+            }),
+        ),
+        "tools/list" => rpc_result(
+            asked,
+            &serde_json::json!({ "tools": [{ "name": "t", "inputSchema": { "type": "object" } }] }),
+        ),
+        "notifications/initialized" => empty_answer("202 Accepted"),
+        _ => rpc_error(asked, "404 Not Found", -32601, "no such method"),
+    }
+}

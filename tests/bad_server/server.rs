@@ -1,0 +1,354 @@
+//! The server that does what a case says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+
+use super::case::{Case, Connection, Listen, On, Speaks, Then};
+use super::request::{self, Request};
+use super::tls;
+
+const MODERN: &str = "2026-07-28";
+
+/// A case's server, and what it saw.
+pub(super) struct Server {
+    case: Arc<Case>,
+    port: u16,
+    pub(super) seen: Mutex<Seen>,
+    /// A `then = "hang"` was reached.
+    pub(super) hung: Notify,
+}
+
+#[derive(Default)]
+pub(super) struct Seen {
+    /// How often each `[[on]]` was used.
+    pub(super) uses: BTreeMap<usize, usize>,
+    /// Every session handed out, and those that were ended.
+    pub(super) sessions: Vec<String>,
+    pub(super) ended: BTreeSet<String>,
+    pub(super) mistakes: BTreeSet<String>,
+    pub(super) traces: BTreeSet<String>,
+    last_post: Value,
+}
+
+/// An answer, ready to be written.
+#[derive(Default)]
+struct Answer {
+    delay: Duration,
+    head: String,
+    pieces: Vec<String>,
+    chunked: bool,
+    endless: Option<String>,
+    then: Option<Then>,
+}
+
+impl Server {
+    /// Listens on a free port of the loopback interface, until the runtime ends.
+    pub(super) async fn start(case: Arc<Case>) -> Arc<Self> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let server = Arc::new(Self {
+            case,
+            port,
+            seen: Mutex::default(),
+            hung: Notify::new(),
+        });
+        match server.case.listen {
+            Listen::Nobody => std::mem::forget(socket),
+            Listen::Full => fill_queue(socket.listen(1).unwrap()).await,
+            Listen::Server => drop(tokio::spawn(
+                server.clone().listen(socket.listen(128).unwrap()),
+            )),
+        }
+        server
+    }
+
+    pub(super) fn origin(&self) -> String {
+        match self.case.tls {
+            Some(_) => format!("https://localhost:{}", self.port),
+            None => format!("http://127.0.0.1:{}", self.port),
+        }
+    }
+
+    async fn listen(self: Arc<Self>, listener: TcpListener) {
+        let acceptor = self.case.tls.map(tls::acceptor);
+        while let Ok((tcp, _)) = listener.accept().await {
+            tcp.set_nodelay(true).ok();
+            if self.case.resets() {
+                // From now on, whatever drops the connection without a shutdown resets it.
+                tcp.set_zero_linger().ok();
+            }
+            let (server, acceptor) = (self.clone(), acceptor.clone());
+            // That the other side goes is no error.
+            tokio::spawn(async move {
+                match (&server.case.accept, acceptor) {
+                    (Some(accept), _) => {
+                        let mut stream = BufStream::new(tcp);
+                        stream.write_all(accept.say.as_bytes()).await?;
+                        server.finish(stream, accept.then).await
+                    }
+                    (None, Some(tls)) => server.serve(BufStream::new(tls.accept(tcp).await?)).await,
+                    (None, None) => server.serve(BufStream::new(tcp)).await,
+                }
+            });
+        }
+    }
+
+    async fn serve(
+        &self,
+        mut stream: BufStream<impl AsyncRead + AsyncWrite + Unpin>,
+    ) -> io::Result<()> {
+        let mut answered = false;
+        while let Some(request) = request::read(&mut stream).await {
+            if answered && self.case.connection == Connection::Once {
+                break;
+            }
+            let answer = self.answer(&request);
+            tokio::time::sleep(answer.delay).await;
+            stream.write_all(answer.head.as_bytes()).await?;
+            for piece in &answer.pieces {
+                write(&mut stream, piece, answer.chunked).await?;
+            }
+            while let Some(text) = &answer.endless {
+                write(&mut stream, text, answer.chunked).await?;
+            }
+            if let Some(then) = answer.then {
+                return self.finish(stream, then).await;
+            }
+            if answer.chunked {
+                stream.write_all(b"0\r\n\r\n").await?;
+            }
+            stream.flush().await?;
+            match self.case.connection {
+                Connection::Keep | Connection::Once => answered = true,
+                Connection::Reset => return self.finish(stream, Then::Reset).await,
+                Connection::Close | Connection::Drop | Connection::Http10 => break,
+            }
+        }
+        self.finish(stream, Then::Close).await
+    }
+
+    async fn finish(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        then: Then,
+    ) -> io::Result<()> {
+        stream.flush().await?;
+        match then {
+            Then::Close => stream.shutdown().await,
+            Then::Reset => Ok(()),
+            Then::Hang => {
+                self.hung.notify_one();
+                tokio::io::copy(&mut stream, &mut tokio::io::sink())
+                    .await
+                    .map(drop)
+            }
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        let mut seen = self.seen.lock().unwrap();
+        self.remember(request, &mut seen);
+        let nothing_special = On::default();
+        let (uses, on) = self
+            .special(request, &mut seen)
+            .unwrap_or((0, &nothing_special));
+        let mut fill = |text: &str| self.fill(text, request, uses, &mut seen);
+        let mut answer = Answer {
+            delay: Duration::from_millis(on.delay_ms),
+            endless: on.endless.as_ref().map(|text| fill(text).repeat(1000)),
+            then: on.then,
+            ..Answer::default()
+        };
+        let texts = special_texts(on, request);
+        if on.raw.is_some() || (texts.is_none() && on.status.is_none() && on.then.is_some()) {
+            answer.head = fill(on.raw.as_deref().unwrap_or_default());
+            return answer;
+        }
+        let (status, healthy) = self.healthy(request);
+        let status = on.status.unwrap_or(status);
+        let is_error = on.error.is_some() || status >= 300;
+        let texts = texts.unwrap_or_else(|| match healthy {
+            Some(_) if on.status.is_none() || !is_error => vec!["$answer".to_owned()],
+            _ => Vec::new(),
+        });
+        let pieces = texts.iter().map(|text| fill(text));
+        answer.pieces = pieces.filter(|piece| !piece.is_empty()).collect();
+        let unfinished = on.then.is_some() || on.endless.is_some();
+        let http10 = self.case.connection == Connection::Http10;
+        answer.chunked = !http10 && (on.bytewise || on.sse.is_some() || unfinished);
+        let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+        if on.sse.is_some() {
+            headers.insert("content-type", "text/event-stream".to_owned());
+        } else if !answer.pieces.is_empty() {
+            headers.insert("content-type", "application/json".to_owned());
+        }
+        if request.method() == "initialize" && !is_error && !self.case.stateless {
+            headers.insert("mcp-session-id", fill("$session"));
+        }
+        if answer.chunked {
+            headers.insert("transfer-encoding", "chunked".to_owned());
+        } else if !http10 {
+            headers.insert("content-length", answer.pieces.concat().len().to_string());
+        }
+        if self.case.connection == Connection::Close {
+            headers.insert("connection", "close".to_owned());
+        }
+        for (name, value) in &on.headers {
+            headers.insert(name, fill(value));
+        }
+        let headers = headers.iter().filter(|(_, value)| !value.is_empty());
+        let headers: String = headers
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let minor = u8::from(!http10);
+        answer.head = format!("HTTP/1.{minor} {status} Whatever\r\n{headers}\r\n");
+        if on.bytewise {
+            answer.pieces = answer.pieces.concat().chars().map(String::from).collect();
+        }
+        answer
+    }
+
+    /// The `[[on]]` that is for this request, and how often it has been used, this time included.
+    fn special(&self, request: &Request, seen: &mut Seen) -> Option<(usize, &On)> {
+        let mut rules = self.case.on.iter().enumerate();
+        let (index, on) = rules.find(|(index, on)| {
+            let (method, uses) = (on.method.as_deref(), seen.uses.get(index).copied());
+            method.map_or(request.is_post(), |method| method == request.method())
+                && on.path.as_ref().is_none_or(|path| *path == request.path)
+                && on.times.is_none_or(|times| uses.unwrap_or(0) < times)
+        })?;
+        let uses = seen.uses.entry(index).or_default();
+        *uses += 1;
+        Some((*uses, on))
+    }
+
+    /// Remembers what every case is checked for.
+    fn remember(&self, request: &Request, seen: &mut Seen) {
+        seen.mistakes
+            .extend(request.mistakes(&seen.sessions, &self.origin()));
+        if request.is_post() {
+            seen.traces.insert(request.trace_id().to_owned());
+            seen.last_post = self.healthy(request).1.unwrap_or_default();
+        } else if request.method() == "DELETE" {
+            seen.ended
+                .insert(request.header("mcp-session-id").to_owned());
+        }
+    }
+
+    /// What a healthy server of the case's era says.
+    fn healthy(&self, request: &Request) -> (u16, Option<Value>) {
+        let (era, id) = (self.case.era, &request.message["id"]);
+        let version = self.case.version.as_deref().unwrap_or("2025-11-25");
+        let error = |code: i32, text: &str| {
+            Some(json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": text } }))
+        };
+        let complete = |mut result: Value| {
+            if !request.header("mcp-method").is_empty() {
+                result["resultType"] = "complete".into();
+                result["ttlMs"] = 0.into();
+                result["cacheScope"] = "private".into();
+            }
+            Some(json!({ "jsonrpc": "2.0", "id": id, "result": result }))
+        };
+        let info = json!({ "name": "bad", "version": "1" });
+        match request.method() {
+            "server/discover" if era == Speaks::Legacy => {
+                (400, error(-32000, "Bad Request: Server not initialized"))
+            }
+            "server/discover" => {
+                let both = [version, MODERN];
+                let versions = if era == Speaks::Both {
+                    &both[..]
+                } else {
+                    &both[1..]
+                };
+                let meta = json!({ "io.modelcontextprotocol/serverInfo": info });
+                let versions =
+                    json!({ "supportedVersions": versions, "capabilities": {}, "_meta": meta });
+                (200, complete(versions))
+            }
+            "initialize" if era != Speaks::Modern => {
+                let result =
+                    json!({ "protocolVersion": version, "capabilities": {}, "serverInfo": info });
+                (200, complete(result))
+            }
+            "notifications/initialized" => (202, None),
+            "tools/list" => {
+                let tool =
+                    |n| json!({ "name": format!("tool-{n}"), "inputSchema": { "type": "object" } });
+                let tools: Vec<_> = (0..self.case.tools.unwrap_or(2)).map(tool).collect();
+                (200, complete(json!({ "tools": tools })))
+            }
+            "DELETE" => (200, None),
+            "GET" => (405, None),
+            _ => (404, error(-32601, "Method not found")),
+        }
+    }
+
+    /// Puts in what `$` stands for.
+    fn fill(&self, text: &str, request: &Request, uses: usize, seen: &mut Seen) -> String {
+        let mut text = text.to_owned();
+        if text.contains("$session") {
+            let session = format!("session-{}", seen.sessions.len() + 1);
+            text = text.replace("$session", &session);
+            seen.sessions.push(session);
+        }
+        let values = [
+            ("$answer", seen.last_post.to_string()),
+            ("$result", seen.last_post["result"].to_string()),
+            ("$id", request.message["id"].to_string()),
+            ("$n", uses.to_string()),
+            ("$token", request.header("authorization").to_owned()),
+            ("$origin", self.origin()),
+            ("$elsewhere", format!("http://localhost:{}", self.port)),
+        ];
+        values
+            .iter()
+            .fold(text, |text, (name, value)| text.replace(name, value))
+    }
+}
+
+/// What is to be said in the place of the healthy answer.
+fn special_texts(on: &On, request: &Request) -> Option<Vec<String>> {
+    let message = |key: &str, value: &Option<Value>| {
+        let message = json!({ "jsonrpc": "2.0", "id": request.message["id"], key: value });
+        value.is_some().then(|| message.to_string())
+    };
+    let whole = on.body.clone();
+    let whole = whole.or_else(|| message("result", &on.result));
+    let whole = whole.or_else(|| message("error", &on.error));
+    whole.map(|text| vec![text]).or_else(|| on.sse.clone())
+}
+
+async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    piece: &str,
+    chunked: bool,
+) -> io::Result<()> {
+    let piece = match chunked {
+        true => format!("{:x}\r\n{piece}\r\n", piece.len()),
+        false => piece.to_owned(),
+    };
+    stream.write_all(piece.as_bytes()).await?;
+    stream.flush().await
+}
+
+/// Connects until the queue of those who wait to be accepted is full, and leaves it so.
+async fn fill_queue(listener: TcpListener) {
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let patience = Duration::from_millis(200);
+    while let Ok(Ok(stream)) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    std::mem::forget((listener, waiting));
+}
