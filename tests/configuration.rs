@@ -521,142 +521,146 @@ fn no_secret_is_shown_with_an_error_on_a_neighbouring_line() {
     );
 }
 
+/// What is wrong with a line of a `[[server]]` that holds the secret, and the line.
+const WRONG_LINES: &[(&str, &str)] = &[
+    (
+        "a wrong type beside it",
+        "headers = { X-N = 1, Authorization = \"Bearer SECRET\" }",
+    ),
+    ("a bad name", "headers = { \"X A\" = \"SECRET\" }"),
+    (
+        "a value that cannot be sent",
+        "headers = { X-A = \"SECRET\\n\" }",
+    ),
+    (
+        "a variable that cannot be sent",
+        "headers = { X-A = \"${MCPPROBE_TEST_LINE_END}\" }",
+    ),
+    (
+        "an unset variable behind it",
+        "headers = { X-A = \"SECRET${MCPPROBE_TEST_UNSET}\" }",
+    ),
+    (
+        "an unclosed variable behind it",
+        "headers = { X-A = \"SECRET${MCPPROBE\" }",
+    ),
+    (
+        "a list in the place of a text",
+        "headers = { Authorization = [\"Bearer SECRET\"] }",
+    ),
+    (
+        "a text in the place of a table",
+        "headers = \"Authorization: Bearer SECRET\"",
+    ),
+    (
+        "a list in the place of a table",
+        "headers = [\"Authorization: Bearer SECRET\"]",
+    ),
+    (
+        "a misspelt `headers`",
+        "header = { Authorization = \"Bearer SECRET\" }",
+    ),
+    (
+        "a misspelt `headers` in dots",
+        "header.Authorization = \"Bearer SECRET\"",
+    ),
+    (
+        "`headers` twice",
+        "headers.A = \"SECRET\"\nheaders = { A = \"SECRET\" }",
+    ),
+    (
+        "a header twice",
+        "headers = { A = \"SECRET\", A = \"SECRET\" }",
+    ),
+    (
+        "a string without an end",
+        "headers = { Authorization = \"Bearer SECRET }",
+    ),
+    (
+        "a table without an end",
+        "headers = { Authorization = \"Bearer SECRET\"",
+    ),
+    ("no quotes", "headers = { Authorization = SECRET }"),
+    ("a missing comma", "headers = { A = \"SECRET\" B = \"x\" }"),
+    (
+        "a wrong type beside a variable",
+        "env = { N = 1, TOKEN = \"SECRET\" }",
+    ),
+    (
+        "a list in the place of the environment",
+        "env = [\"TOKEN=SECRET\"]",
+    ),
+    ("a misspelt `env`", "environ = { TOKEN = \"SECRET\" }"),
+    (
+        "another table's key",
+        "[server.header]\nAuthorization = \"Bearer SECRET\"",
+    ),
+];
+
+/// The same of a whole file.
+const WRONG_FILES: &[(&str, &str)] = &[
+    (
+        "a bad scheme",
+        "[[server]]\nname = \"a\"\nurl = \"ftp://user:SECRET@a.example/\"\n",
+    ),
+    (
+        "a bad port",
+        "[[server]]\nname = \"a\"\nurl = \"http://user:SECRET@a.example:99999/?key=SECRET\"\n",
+    ),
+    (
+        "a bad query",
+        "[[server]]\nname = \"a\"\nurl = \"a.example/?key=SECRET\"\n",
+    ),
+    (
+        "an unset variable in the URL",
+        "[[server]]\nname = \"a\"\nurl = \"http://u:SECRET@${MCPPROBE_TEST_UNSET}/\"\n",
+    ),
+    (
+        "a bad URL from a variable",
+        "[[server]]\nname = \"a\"\nurl = \"${MCPPROBE_TEST_URL}\"\n",
+    ),
+    (
+        "url and command",
+        "[[server]]\nname = \"a\"\nurl = \"http://u:SECRET@a.example/?k=SECRET\"\ncommand = [\"a\"]\n",
+    ),
+    (
+        "a misspelt `url`",
+        "[[server]]\nname = \"a\"\nurll = \"http://u:SECRET@a.example/?k=SECRET\"\n",
+    ),
+    (
+        "a list of URLs",
+        "[[server]]\nname = \"a\"\nurl = [\"http://u:SECRET@a.example/?k=SECRET\"]\n",
+    ),
+    (
+        "servers in a list",
+        "server = [ 1, { name = \"a\", url = \"http://u:SECRET@a.example/\" } ]\n",
+    ),
+    (
+        "a server in one line",
+        "server = [ { name = \"a\", url = \"http://a.example/\", evry = 1, headers = { A = \"SECRET\" } } ]\n",
+    ),
+    (
+        "[defaults]",
+        "[defaults]\nheaders = { \"X A\" = \"SECRET\" }\n[[server]]\nname = \"a\"\nurl = \"http://a.example\"\n",
+    ),
+    (
+        "[telemetry]",
+        "[telemetry]\nendpoint = \"grpc://u:SECRET@a.example/?k=SECRET\"\n",
+    ),
+    (
+        "[traces]",
+        "[telemetry]\nendpoint = \"http://a.example\"\n[traces]\nbackend = \"jaeger\"\nurl = \"ftp://u:SECRET@a.example/\"\n",
+    ),
+];
+
 #[test]
 fn no_secret_is_shown_with_an_error_on_its_own_line() {
     let server = "[[server]]\nname = \"a\"\nurl = \"http://127.0.0.1:9/\"\n";
-    let cases = [
-        (
-            "a wrong type beside it",
-            "headers = { X-N = 1, Authorization = \"Bearer SECRET\" }",
-        ),
-        ("a bad name", "headers = { \"X A\" = \"SECRET\" }"),
-        (
-            "a value that cannot be sent",
-            "headers = { X-A = \"SECRET\\n\" }",
-        ),
-        (
-            "a variable that cannot be sent",
-            "headers = { X-A = \"${MCPPROBE_TEST_LINE_END}\" }",
-        ),
-        (
-            "an unset variable behind it",
-            "headers = { X-A = \"SECRET${MCPPROBE_TEST_UNSET}\" }",
-        ),
-        (
-            "an unclosed variable behind it",
-            "headers = { X-A = \"SECRET${MCPPROBE\" }",
-        ),
-        (
-            "a list in the place of a text",
-            "headers = { Authorization = [\"Bearer SECRET\"] }",
-        ),
-        (
-            "a text in the place of a table",
-            "headers = \"Authorization: Bearer SECRET\"",
-        ),
-        (
-            "a list in the place of a table",
-            "headers = [\"Authorization: Bearer SECRET\"]",
-        ),
-        (
-            "a misspelt `headers`",
-            "header = { Authorization = \"Bearer SECRET\" }",
-        ),
-        (
-            "a misspelt `headers` in dots",
-            "header.Authorization = \"Bearer SECRET\"",
-        ),
-        (
-            "`headers` twice",
-            "headers.A = \"SECRET\"\nheaders = { A = \"SECRET\" }",
-        ),
-        (
-            "a header twice",
-            "headers = { A = \"SECRET\", A = \"SECRET\" }",
-        ),
-        (
-            "a string without an end",
-            "headers = { Authorization = \"Bearer SECRET }",
-        ),
-        (
-            "a table without an end",
-            "headers = { Authorization = \"Bearer SECRET\"",
-        ),
-        ("no quotes", "headers = { Authorization = SECRET }"),
-        ("a missing comma", "headers = { A = \"SECRET\" B = \"x\" }"),
-        (
-            "a wrong type beside a variable",
-            "env = { N = 1, TOKEN = \"SECRET\" }",
-        ),
-        (
-            "a list in the place of the environment",
-            "env = [\"TOKEN=SECRET\"]",
-        ),
-        ("a misspelt `env`", "environ = { TOKEN = \"SECRET\" }"),
-        (
-            "another table's key",
-            "[server.header]\nAuthorization = \"Bearer SECRET\"",
-        ),
-    ];
     let mut failed = Vec::new();
-    for (what, line) in cases {
+    for (what, line) in WRONG_LINES {
         failed.extend(leaks_of_config_check(what, &format!("{server}{line}\n")));
     }
-    let whole = [
-        (
-            "a bad scheme",
-            "[[server]]\nname = \"a\"\nurl = \"ftp://user:SECRET@a.example/\"\n",
-        ),
-        (
-            "a bad port",
-            "[[server]]\nname = \"a\"\nurl = \"http://user:SECRET@a.example:99999/?key=SECRET\"\n",
-        ),
-        (
-            "a bad query",
-            "[[server]]\nname = \"a\"\nurl = \"a.example/?key=SECRET\"\n",
-        ),
-        (
-            "an unset variable in the URL",
-            "[[server]]\nname = \"a\"\nurl = \"http://u:SECRET@${MCPPROBE_TEST_UNSET}/\"\n",
-        ),
-        (
-            "a bad URL from a variable",
-            "[[server]]\nname = \"a\"\nurl = \"${MCPPROBE_TEST_URL}\"\n",
-        ),
-        (
-            "url and command",
-            "[[server]]\nname = \"a\"\nurl = \"http://u:SECRET@a.example/?k=SECRET\"\ncommand = [\"a\"]\n",
-        ),
-        (
-            "a misspelt `url`",
-            "[[server]]\nname = \"a\"\nurll = \"http://u:SECRET@a.example/?k=SECRET\"\n",
-        ),
-        (
-            "a list of URLs",
-            "[[server]]\nname = \"a\"\nurl = [\"http://u:SECRET@a.example/?k=SECRET\"]\n",
-        ),
-        (
-            "servers in a list",
-            "server = [ 1, { name = \"a\", url = \"http://u:SECRET@a.example/\" } ]\n",
-        ),
-        (
-            "a server in one line",
-            "server = [ { name = \"a\", url = \"http://a.example/\", evry = 1, headers = { A = \"SECRET\" } } ]\n",
-        ),
-        (
-            "[defaults]",
-            "[defaults]\nheaders = { \"X A\" = \"SECRET\" }\n[[server]]\nname = \"a\"\nurl = \"http://a.example\"\n",
-        ),
-        (
-            "[telemetry]",
-            "[telemetry]\nendpoint = \"grpc://u:SECRET@a.example/?k=SECRET\"\n",
-        ),
-        (
-            "[traces]",
-            "[telemetry]\nendpoint = \"http://a.example\"\n[traces]\nbackend = \"jaeger\"\nurl = \"ftp://u:SECRET@a.example/\"\n",
-        ),
-    ];
-    for (what, text) in whole {
+    for (what, text) in WRONG_FILES {
         failed.extend(leaks_of_config_check(what, text));
     }
     assert!(

@@ -63,7 +63,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
             .collect(),
     };
     for target in &targets {
-        if let Some(words) = started.last_words(&target.name) {
+        if let Some(words) = started.last_words(target) {
             eprintln!("warning: {}: {words}", target.name);
         }
     }

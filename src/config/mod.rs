@@ -93,8 +93,11 @@ pub fn load(path: &Path) -> Result<Loaded, Complaints> {
         });
     match text {
         Ok(text) => {
-            let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-            let folder = std::path::absolute(&folder).unwrap_or(folder);
+            // A bare file name has an empty parent, which names no folder.
+            let folder = std::path::absolute(path)
+                .ok()
+                .and_then(|path| Some(path.parent()?.to_owned()))
+                .unwrap_or_else(|| PathBuf::from("."));
             parse(&text, &path.display().to_string(), &folder, &|name| {
                 std::env::var(name).ok()
             })

@@ -66,6 +66,13 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
             );
             found
         }
+        (None, BackendState::Answered) => {
+            // Nothing to search for, but its silence must be that of a backend that answers.
+            if let Err(why) = jaeger.answers().await {
+                backend = BackendState::Unavailable(why);
+            }
+            Vec::new()
+        }
         _ => Vec::new(),
     };
     let all = each_once(

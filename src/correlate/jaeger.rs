@@ -124,6 +124,12 @@ impl Jaeger {
         Ok((spans(traces), cut))
     }
 
+    /// Whether it answers at all, for when there is nothing else to ask.
+    pub(super) async fn answers(&self) -> Result<(), Unavailable> {
+        let url = self.url("api/services")?;
+        self.ask::<serde::de::IgnoredAny>(url, false).await.map(drop)
+    }
+
     fn url(&self, path: &str) -> Result<Url, Unavailable> {
         let mut base = self.base.clone();
         if !base.path().ends_with('/') {
@@ -133,7 +139,11 @@ impl Jaeger {
             .map_err(|error| Text::new(format!("{path}: {error}")))
     }
 
-    async fn ask(&self, url: Url, missing_is_empty: bool) -> Result<Vec<JaegerTrace>, Unavailable> {
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        url: Url,
+        missing_is_empty: bool,
+    ) -> Result<Vec<T>, Unavailable> {
         let shown = format!(
             "GET {}{}",
             url.path(),
@@ -159,7 +169,7 @@ impl Jaeger {
             }
             body.extend_from_slice(&piece);
         }
-        let Ok(page) = serde_json::from_slice::<Page>(&body) else {
+        let Ok(page) = serde_json::from_slice::<Page<T>>(&body) else {
             return Err(Text::new(format!(
                 "HTTP {status} and an answer that is none of Jaeger's"
             )));
@@ -208,8 +218,8 @@ fn micros(at: SystemTime) -> u128 {
 }
 
 #[derive(Deserialize)]
-struct Page {
-    data: Option<Vec<JaegerTrace>>,
+struct Page<T> {
+    data: Option<Vec<T>>,
     errors: Option<Vec<JaegerError>>,
 }
 

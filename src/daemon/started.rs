@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
-use crate::model::{Layer, ProbeResult, Target, Text};
+use crate::model::{Layer, ProbeResult, Secret, Target, Text};
 use crate::probe::ProcessGroup;
 
 /// How long a server may take from its start to accepting connections: it may be built or fetched first.
@@ -90,8 +90,8 @@ impl Started {
     }
 
     /// Why a server that should run does not: its last words.
-    pub fn last_words(&self, name: &str) -> Option<Text> {
-        let server = self.servers.get(name)?;
+    pub fn last_words(&self, target: &Target) -> Option<Text> {
+        let server = self.servers.get(&target.name)?;
         if lock(&server.process).is_running() {
             return None;
         }
@@ -105,10 +105,12 @@ impl Started {
             .take(3)
             .collect();
         lines.reverse();
-        Some(Text::new(format!(
+        let words = format!(
             "the started server has ended; its output ends: {}",
             lines.join(" | ")
-        )))
+        );
+        let secrets = target.secrets.iter().map(Secret::expose);
+        Some(Text::redacted(&words, secrets))
     }
 
     /// Ends all of them.

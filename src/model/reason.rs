@@ -67,7 +67,7 @@ reasons! {
     Redirect = "redirect",
     /// A content type that MCP cannot use.
     ContentType = "content_type",
-    /// 401 or 403 with a challenge: a credential is wanted.
+    /// 401 with a challenge, or 403 whose challenge is `insufficient_scope`: a credential is wanted.
     AuthRequired = "auth_required",
     /// 403 without a challenge.
     Forbidden = "forbidden",

@@ -171,8 +171,8 @@ pub struct Operation {
     pub error: Option<Text>,
 }
 
-/// How the session on the server was ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the session on the server was ended, from the best to the worst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SessionEnd {
     /// The server keeps none.
     #[default]

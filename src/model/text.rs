@@ -34,13 +34,22 @@ impl Text {
         Self(safe)
     }
 
-    /// The same text with every occurrence of a secret masked.
+    /// The same text with every occurrence of a secret masked, also of one that was cut off at its end.
     pub fn redacted<'a>(raw: &str, secrets: impl Iterator<Item = &'a str>) -> Self {
         let mut masked = raw.to_owned();
-        for secret in secrets {
-            // A very short value ("a", "1") would blank out ordinary words and protects nothing.
-            if secret.len() >= 4 && masked.contains(secret) {
+        for secret in secrets.filter(|secret| secret.len() >= SHORTEST_SECRET) {
+            if masked.contains(secret) {
                 masked = masked.replace(secret, "***");
+            }
+            let end = masked.trim_end_matches('…');
+            let cut = (SHORTEST_SECRET..secret.len())
+                .rev()
+                .filter_map(|length| secret.get(..length))
+                .find(|start| end.ends_with(start));
+            if let Some(start) = cut {
+                let kept = end.len() - start.len();
+                masked.truncate(kept);
+                masked.push_str("***");
             }
         }
         Self::new(masked)
@@ -51,6 +60,9 @@ impl Text {
         &self.0
     }
 }
+
+/// A shorter value ("a", "1") would blank out ordinary words and protects nothing.
+const SHORTEST_SECRET: usize = 4;
 
 /// Control characters, line and paragraph separators, and the bidirectional
 /// and zero-width characters by which shown text can lie ("Trojan Source").
@@ -98,6 +110,8 @@ mod tests {
     fn a_secret_is_masked() {
         let text = Text::redacted("token tok-123 refused", ["tok-123", "e"].into_iter());
         assert_eq!(text.as_str(), "token *** refused");
+        let cut = Text::redacted("it starts with: Bearer tok-1…", ["tok-123"].into_iter());
+        assert_eq!(cut.as_str(), "it starts with: Bearer ***");
     }
 
     proptest! {

@@ -44,19 +44,31 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Fault
     }
 }
 
+/// Without IPv6 on this machine its addresses are "not available", which is no want of ports.
+fn reason(address: &SocketAddr, error: &io::Error) -> Reason {
+    match reason_of_io(error) {
+        Some(Reason::ProberResources)
+            if address.is_ipv6() && error.kind() == io::ErrorKind::AddrNotAvailable =>
+        {
+            Reason::Unreachable
+        }
+        reason => reason.unwrap_or(Reason::Unreachable),
+    }
+}
+
 /// One fault for all addresses: the reason is that of the answer that says the most about the
-/// server (a refusal, then a reset, then silence, then our own network).
+/// server (a refusal, then a reset, then silence, then our own troubles).
 fn fault(failed: &[(SocketAddr, io::Error)]) -> Fault {
     let telling = [
-        Reason::ProberResources,
         Reason::ConnectionRefused,
         Reason::ConnectionReset,
         Reason::ConnectTimeout,
+        Reason::ProberResources,
         Reason::Unreachable,
     ];
     let reasons: Vec<_> = failed
         .iter()
-        .map(|(_, error)| reason_of_io(error).unwrap_or(Reason::Unreachable))
+        .map(|(address, error)| reason(address, error))
         .collect();
     let reason = telling
         .into_iter()
@@ -88,6 +100,18 @@ mod tests {
         let live = listener.local_addr().unwrap();
         let stream = connect(&[refused_port(), live]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
+    }
+
+    #[test]
+    fn a_refusal_outweighs_a_family_that_this_machine_does_not_have() {
+        let no_family = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9));
+        let v4 = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert_eq!(reason(&v6, &no_family), Reason::Unreachable);
+        assert_eq!(reason(&v4, &no_family), Reason::ProberResources);
+        let both = fault(&[(v6, no_family), (v4, refused)]);
+        assert_eq!(both.reason, Reason::ConnectionRefused);
     }
 
     #[tokio::test]

@@ -41,7 +41,14 @@ fn shown(value: &HeaderValue) -> String {
 /// The statuses with a meaning of their own, before any body: 401, 403, 429.
 pub(super) fn refused(head: &Head) -> Option<Fault> {
     let status = head.status();
-    let challenge = head.headers().get(WWW_AUTHENTICATE).map(shown);
+    // A server may offer several schemes, each on a line of its own.
+    let lines: Vec<_> = head
+        .headers()
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .map(shown)
+        .collect();
+    let challenge = (!lines.is_empty()).then(|| lines.join(", "));
     let fault = match (status, challenge) {
         (StatusCode::UNAUTHORIZED, Some(challenge)) => {
             let scheme = challenge.split_whitespace().next().unwrap_or_default();

@@ -24,6 +24,8 @@ type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: Option<Driver>,
+    /// Why the connection ended, if that was an error.
+    broken: Option<Fault>,
     /// An exchange has been finished on it: the server may have closed it meanwhile.
     pub(super) used: bool,
 }
@@ -43,12 +45,17 @@ impl Connection {
         Ok(Self {
             sender,
             driver: Some(Box::pin(driver)),
+            broken: None,
             used: false,
         })
     }
 
     /// Runs `work` while moving this connection's bytes.
-    async fn drive<F: Future>(driver: &mut Option<Driver>, work: F) -> F::Output {
+    async fn drive<F: Future>(
+        driver: &mut Option<Driver>,
+        broken: &mut Option<Fault>,
+        work: F,
+    ) -> F::Output {
         let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(output) = work.as_mut().poll(cx) {
@@ -57,7 +64,8 @@ impl Connection {
             let Some(moving) = driver else {
                 return Poll::Pending;
             };
-            if moving.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(end) = moving.as_mut().poll(cx) {
+                *broken = end.err().map(|error| fault(&error));
                 *driver = None;
             }
             // What the driver just read is there now: looking again saves a wake-up.
@@ -68,7 +76,7 @@ impl Connection {
 
     /// Whether another request can be sent on it.
     pub(super) async fn is_ready(&mut self) -> bool {
-        Self::drive(&mut self.driver, self.sender.ready())
+        Self::drive(&mut self.driver, &mut self.broken, self.sender.ready())
             .await
             .is_ok()
     }
@@ -79,15 +87,19 @@ impl Connection {
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Fault> {
         let answer = self.sender.send_request(request);
-        Self::drive(&mut self.driver, answer)
+        Self::drive(&mut self.driver, &mut self.broken, answer)
             .await
-            .map_err(|error| fault(&error))
+            // A request that was never sent says nothing; the connection's own end does.
+            .map_err(|error| match self.broken.take() {
+                Some(broken) if error.is_canceled() || error.is_closed() => broken,
+                _ => fault(&error),
+            })
     }
 
     /// The next piece of a body; `None` at its end.
     pub(super) async fn read(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
         loop {
-            match Self::drive(&mut self.driver, body.frame()).await {
+            match Self::drive(&mut self.driver, &mut self.broken, body.frame()).await {
                 None => {
                     self.used = true;
                     return Ok(None);
@@ -153,27 +165,32 @@ pub(super) fn too_large(limit: usize) -> Fault {
 }
 
 /// The socket error at the bottom of an error of hyper's.
-fn io_reason(error: &hyper::Error) -> Option<Reason> {
+fn io_error(error: &hyper::Error) -> Option<&std::io::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return reason_of_io(io);
+            return Some(io);
         }
         source = inner.source();
     }
     None
 }
 
+fn io_reason(error: &hyper::Error) -> Option<Reason> {
+    reason_of_io(io_error(error)?)
+}
+
 /// Before an answer's head.
 fn fault(error: &hyper::Error) -> Fault {
     if error.is_parse_too_large() {
-        let limit = limits::MAX_HEAD;
+        // Bytes or lines: hyper does not say which.
         return Fault::new(
             Reason::HeadTooLarge,
-            format!("the answer's header block is larger than {limit} bytes"),
+            "the answer's header block is larger than a client has to read",
         );
     }
-    if error.is_parse() {
+    // Bytes that nobody asked for are a protocol that speaks first; hyper has no name for it.
+    if error.is_parse() || error.to_string().contains("unexpected message") {
         return Fault::new(
             Reason::HttpMalformed,
             format!("what came back is not HTTP/1.1: {error}"),
@@ -194,7 +211,10 @@ fn fault(error: &hyper::Error) -> Fault {
 
 /// After an answer's head.
 fn body_fault(error: &hyper::Error) -> Fault {
-    if error.is_parse() {
+    use std::io::ErrorKind;
+    let bad_chunk = io_error(error)
+        .is_some_and(|io| matches!(io.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData));
+    if error.is_parse() || bad_chunk {
         return Fault::new(
             Reason::HttpMalformed,
             format!("the answer's body is not HTTP/1.1: {error}"),

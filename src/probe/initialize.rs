@@ -70,11 +70,12 @@ pub(super) fn read_result(result: &RawValue, record: &mut Record) -> Result<Stri
             format!("the server chose protocol version {version}, which is not known"),
         ));
     }
+    // Required by the schema, and the SDKs' clients refuse a session without them.
     if found.capabilities.is_none() {
-        record.note("the result of initialize has no capabilities");
+        return Err(rpc::invalid("the result of initialize has no capabilities"));
     }
     if found.server_info.is_none() {
-        record.note("the result of initialize has no serverInfo");
+        return Err(rpc::invalid("the result of initialize has no serverInfo"));
     }
     record.era = Some(Era::Legacy);
     record.protocol_version = Some(version.as_str().into());

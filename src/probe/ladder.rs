@@ -23,8 +23,8 @@ enum Detected {
     Modern,
     /// An orderly answer that is not modern.
     NotModern,
-    /// No usable answer; it says nothing about the era.
-    Trouble(Fault),
+    /// No usable answer, up to this layer; it says nothing about the era.
+    Trouble(Fault, Layer),
 }
 
 impl<'t, 'c> Ladder<'t, 'c> {
@@ -56,27 +56,13 @@ impl<'t, 'c> Ladder<'t, 'c> {
         if depth == Layer::Transport {
             return Ok(());
         }
-        let connected = self.handshake(hint).await;
-        if depth == Layer::Http {
-            return self.forgive_above_http(connected);
-        }
-        let era = connected?;
+        let era = self.handshake(hint).await?;
         if depth >= Layer::ToolsList {
             self.record.begin(Layer::ToolsList);
             self.list_tools(era == Era::Modern).await?;
             self.record.pass();
         }
         Ok(())
-    }
-
-    /// At depth `http` only the answer's head counts; the handshake was needed to find the right one.
-    fn forgive_above_http(&mut self, connected: Result<Era, Fault>) -> Result<(), Fault> {
-        let above = self.record.layer() > Layer::Http;
-        if above || connected.is_ok() {
-            self.record.skip(Layer::Initialize);
-            return Ok(());
-        }
-        connected.map(|_| ())
     }
 
     async fn handshake(&mut self, hint: Option<Era>) -> Result<Era, Fault> {
@@ -98,12 +84,12 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 }
                 self.initialize().await
             }
-            Detected::Trouble(_) => {
+            Detected::Trouble(..) => {
                 self.reopen_after_trouble().await?;
                 match self.initialize().await {
                     // A modern server had a bad moment: ask it again before blaming its refusal of `initialize`.
                     Err(fault) if self.is_protocol_rejection(&fault) => {
-                        self.discover_again(fault).await
+                        self.discover_again(fault, false).await
                     }
                     result => result,
                 }
@@ -114,29 +100,34 @@ impl<'t, 'c> Ladder<'t, 'c> {
     /// The endpoint spoke legacy last time; only a rejection by the protocol makes us look again.
     async fn initialize_or_detect(&mut self) -> Result<Era, Fault> {
         match self.initialize().await {
-            Err(fault) if self.is_protocol_rejection(&fault) => self.discover_again(fault).await,
+            Err(fault) if self.is_protocol_rejection(&fault) => {
+                self.discover_again(fault, true).await
+            }
             result => result,
         }
     }
 
-    /// `initialize` was rejected with `rejection`: a modern server says so to `server/discover`.
-    async fn discover_again(&mut self, rejection: Fault) -> Result<Era, Fault> {
+    /// `initialize` was rejected with `rejection`: a modern server says so to `server/discover`. When that fails, it is
+    /// the rejection that counts where the server is known to be legacy, and the failure where it is not.
+    async fn discover_again(&mut self, rejection: Fault, known_legacy: bool) -> Result<Era, Fault> {
         let layer = self.record.layer();
         let rejected = self.record.operations.len().saturating_sub(1);
         if !self.channel.is_open() {
             self.reopen().await?;
         }
+        let asked = self.record.operations.len();
         match self.try_discover().await? {
             Detected::Modern => {
                 // The rejection was negotiation after all; the layers stay those of the discovery.
-                if let Some(operation) = self.record.operations.get_mut(rejected) {
-                    operation.kind = OperationKind::Negotiate;
-                    operation.error = Some(rejection.reason.as_str().into());
-                }
+                self.record.was_rejected(rejected, &rejection);
                 Ok(Era::Modern)
             }
-            Detected::Trouble(fault) if fault.reason == Reason::HttpStatus => Err(fault),
-            Detected::NotModern | Detected::Trouble(_) => {
+            Detected::Trouble(fault, failed) if !known_legacy => {
+                self.record.was_rejected(rejected, &rejection);
+                self.record.was_handshake(asked, failed);
+                Err(fault)
+            }
+            Detected::NotModern | Detected::Trouble(..) => {
                 self.record.begin(layer);
                 Err(rejection)
             }
@@ -193,28 +184,27 @@ impl<'t, 'c> Ladder<'t, 'c> {
                         .was_negotiation(operation, fault.reason.as_str());
                     Detected::NotModern
                 }
-                Ending::Trouble => {
-                    self.record
-                        .note(format!("server/discover: {}", fault.message));
-                    self.record
-                        .was_negotiation(operation, fault.reason.as_str());
-                    Detected::Trouble(fault)
-                }
+                Ending::Trouble => self.in_trouble(operation, fault),
             },
             Err(_) => {
                 let fault = self.record.deadline(budget);
                 self.record.close(operation, Some(&fault));
-                self.record
-                    .note(format!("server/discover: {}", fault.message));
-                self.record
-                    .was_negotiation(operation, fault.reason.as_str());
-                Detected::Trouble(fault)
+                self.in_trouble(operation, fault)
             }
         };
         if let Channel::Http(http) = self.channel {
             http.set_session_aside();
         }
         Ok(detected)
+    }
+
+    fn in_trouble(&mut self, operation: usize, fault: Fault) -> Detected {
+        let layer = self.record.layer();
+        self.record
+            .note(format!("server/discover: {}", fault.message));
+        self.record
+            .was_negotiation(operation, fault.reason.as_str());
+        Detected::Trouble(fault, layer)
     }
 
     async fn discover_only(&mut self) -> Result<Era, Fault> {
@@ -370,7 +360,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
                         .note("the server has no tools/list, which counts as no tools");
                     break;
                 }
-                Err(error) => return Err((&error).into()),
+                Err(error) => return Err(self.session_lost(self.with_status(operation, &error))),
             };
             cursor = list.read_page(&result, modern, self.record)?;
             self.record.tools = Some(list.count());
@@ -381,6 +371,18 @@ impl<'t, 'c> Ladder<'t, 'c> {
         }
         self.record.tools = Some(list.count());
         Ok(())
+    }
+
+    /// A JSON-RPC error with the HTTP status that it came with.
+    fn with_status(&self, operation: usize, error: &rpc::RpcError) -> Fault {
+        let status = self
+            .record
+            .operations
+            .get(operation)
+            .and_then(|o| o.http_status);
+        let mut fault = Fault::from(error);
+        fault.http_status = status;
+        fault
     }
 
     /// 404 in the middle of a session means that the server has forgotten it.

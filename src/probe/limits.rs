@@ -6,7 +6,7 @@ use std::time::Duration;
 /// clients; a larger one is `head_too_large`.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// Header lines of an answer. A larger head is `http_malformed`.
+/// Header lines of an answer; more are `head_too_large`.
 pub(super) const MAX_HEADERS: usize = 256;
 
 /// One answer, bytes: a JSON body, one SSE event, or one line of stdio. The largest
@@ -50,9 +50,19 @@ pub(super) const MAX_ADDRESSES: usize = 8;
 /// for a new one: servers end it within a few milliseconds, or not at all.
 pub(super) const STREAM_END_GRACE: Duration = Duration::from_millis(50);
 
-/// For `DELETE` of the session, on every way out. It is short because a shutdown waits for it, and a
+/// For the body of an error status, which may hold a JSON-RPC error.
+pub(super) const ERROR_BODY_GRACE: Duration = Duration::from_millis(500);
+
+/// Times that we come back for the rest of a stream which the server ended early. Once or twice is usual;
+/// one more is `stream_ended`.
+pub(super) const MAX_RESUMPTIONS: usize = 5;
+
+/// Before coming back, where the server does not say how long.
+pub(super) const RESUME_AFTER: Duration = Duration::from_millis(100);
+
+/// For `DELETE` of all sessions that were handed out, on every way out. It is short because a shutdown waits for it, and a
 /// server that does not answer it in this time keeps its session.
-pub(super) const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const DELETE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For a stdio server to end by itself once stdin is closed; Python's take up to a second.
 pub(super) const STDIO_EXIT_GRACE: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@
 //! server sends is bounded by a number of `limits`, the whole by the target's timeout, and the
 //! session is ended on every way out.
 
+mod answer_search;
 mod channel;
 mod connect;
 mod discover;
@@ -26,7 +27,7 @@ mod tools_list;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Endpoint, Era, ProbeResult, SessionEnd, Target, Text};
+use crate::model::{Endpoint, Era, ProbeResult, Secret, SessionEnd, Target, Text};
 use channel::Channel;
 use ladder::Ladder;
 use record::Record;
@@ -60,13 +61,11 @@ pub async fn probe(
         channel.hang_up();
     }
     let result = end.map(|end| {
-        let fault = match end {
-            Ok(Ok(())) => None,
-            Ok(Err(fault)) => Some(fault),
-            Err(_) => Some(record.deadline(target.timeout)),
-        };
+        let end = end.unwrap_or_else(|_| Err(record.deadline(target.timeout)));
+        let fault = record.within_depth(target.profile.depth, end).err();
         let mut result = record.finish(target, fault);
-        result.session_id = channel.session_id().map(Text::new);
+        let secrets = target.secrets.iter().map(Secret::expose);
+        result.session_id = channel.session_id().map(|id| Text::redacted(id, secrets));
         result
     });
     let session_end = channel.end(&root).await;

@@ -72,6 +72,11 @@ impl ProcessGroup {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Waits for the program itself to end.
+    pub async fn ended(&mut self) {
+        self.child.wait().await.ok();
+    }
+
     /// Waits for the program itself to end, at most `limit`.
     pub async fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         tokio::time::timeout(limit, self.child.wait())

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::limits;
 use crate::model::{
     Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase, PhaseTime,
-    ProbeResult, Reason, ServerInfo, SessionEnd, SpanId, State, Target, Text, TraceId,
+    ProbeResult, Reason, Secret, ServerInfo, SessionEnd, SpanId, State, Target, Text, TraceId,
 };
 
 /// What is being waited for, so that a deadline can say what did not come.
@@ -148,6 +148,26 @@ impl Record {
         }
     }
 
+    /// A request that was rejected by the era that the server does not speak.
+    pub(super) fn was_rejected(&mut self, operation: usize, rejection: &Fault) {
+        if let Some(operation) = self.operations.get_mut(operation) {
+            operation.kind = OperationKind::Negotiate;
+            operation.error = Some(rejection.reason.as_str().into());
+        }
+    }
+
+    /// What was taken for negotiation was the handshake: it failed at `layer`.
+    pub(super) fn was_handshake(&mut self, operation: usize, layer: Layer) {
+        if let Some(operation) = self.operations.get_mut(operation) {
+            operation.kind = OperationKind::Discover;
+        }
+        let http = self.slot(Layer::Http);
+        if layer > Layer::Http && http.outcome == Outcome::NotReached {
+            http.outcome = Outcome::Ok;
+        }
+        self.begin(layer);
+    }
+
     pub(super) fn phase(&mut self, phase: Phase, start: Duration) {
         let duration = self.now().saturating_sub(start);
         self.slot(self.layer).phases.push(PhaseTime {
@@ -211,10 +231,26 @@ impl Record {
         Fault::new(reason, format!("{what} within {within}"))
     }
 
+    /// The end of the ladder, as far as the profile asks: what failed above its depth was not asked for.
+    pub(super) fn within_depth(
+        &mut self,
+        depth: Layer,
+        end: Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        if self.layer <= depth {
+            return end;
+        }
+        for layer in Layer::ALL.into_iter().filter(|layer| *layer > depth) {
+            self.skip(layer);
+        }
+        Ok(())
+    }
+
     /// Sums up: the ladder's end, good or bad, becomes a result.
     pub(super) fn finish(mut self, target: &Target, fault: Option<Fault>) -> ProbeResult {
         let failure = fault.map(|fault| self.failed(target, fault));
         let state = failure.as_ref().map_or(State::Up, Failure::state);
+        self.redact(target);
         ProbeResult {
             duration: self.now(),
             started_at: self.started_at,
@@ -234,6 +270,25 @@ impl Record {
         }
     }
 
+    /// A server may repeat what it was sent: nowhere in the result stands a secret.
+    fn redact(&mut self, target: &Target) {
+        let names = self
+            .server
+            .iter_mut()
+            .flat_map(|server| [&mut server.name, &mut server.version]);
+        let errors = self
+            .operations
+            .iter_mut()
+            .filter_map(|operation| operation.error.as_mut());
+        for text in names
+            .chain(errors)
+            .chain(&mut self.notes)
+            .chain(&mut self.protocol_version)
+        {
+            *text = Text::redacted(text.as_str(), target.secrets.iter().map(Secret::expose));
+        }
+    }
+
     fn failed(&mut self, target: &Target, fault: Fault) -> Failure {
         let spent = self.now().saturating_sub(self.begun);
         let layer = self.layer;
@@ -242,7 +297,7 @@ impl Record {
         slot.duration += spent;
         let message = Text::redacted(
             fault.message.as_str(),
-            target.secrets.iter().map(|secret| secret.expose()),
+            target.secrets.iter().map(Secret::expose),
         );
         let now = self.now();
         let mut status = fault.http_status;

@@ -178,13 +178,20 @@ pub(super) fn decode(bytes: &[u8], id: u64) -> Result<Incoming, Fault> {
         }
     };
     match envelope.id.map(RawValue::get) {
-        Some(found) if found == id.to_string() => Ok(Incoming::Answer(answer)),
+        Some(found) if is_id(found, id) => Ok(Incoming::Answer(answer)),
         // An error may come before the server has read our id: null, absent, or a word in its place.
         found if answer.is_err() && found.is_none_or(|found| found.starts_with('"')) => {
             Ok(Incoming::Answer(answer))
         }
         found => Ok(Incoming::Mismatch(found.unwrap_or("null").to_owned())),
     }
+}
+
+/// `1`, and what the SDKs' clients take for it: `"1"` and `1.0`.
+fn is_id(found: &str, id: u64) -> bool {
+    let number = found.trim_matches('"');
+    let number = number.strip_suffix(".0").unwrap_or(number);
+    number.parse() == Ok(id)
 }
 
 /// A JSON-RPC error in the body of an error status, whatever its id.

@@ -1,5 +1,7 @@
 //! Reader of `text/event-stream` (WHATWG HTML, "Server-sent events"), as far as MCP needs it: the data of each event.
 
+use std::time::Duration;
+
 /// An event larger than the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EventTooLarge;
@@ -12,6 +14,11 @@ pub(super) struct SseReader {
     after_cr: bool,
     first_line: bool,
     limit: usize,
+    /// The event is not of the type `message`, which is the only one that MCP speaks.
+    other_type: bool,
+    id: Option<Vec<u8>>,
+    last_id: Option<Vec<u8>>,
+    retry: Option<Duration>,
 }
 
 impl SseReader {
@@ -24,7 +31,25 @@ impl SseReader {
             after_cr: false,
             first_line: true,
             limit,
+            other_type: false,
+            id: None,
+            last_id: None,
+            retry: None,
         }
+    }
+
+    /// The id of the last whole event, and how long the server wants us to stay away before we come back.
+    pub(super) fn resumption(&self) -> (Option<&[u8]>, Option<Duration>) {
+        (self.last_id.as_deref(), self.retry)
+    }
+
+    /// Another stream goes on where the last one ended.
+    pub(super) fn start_over(&mut self) {
+        *self = Self {
+            last_id: self.last_id.take(),
+            retry: self.retry,
+            ..Self::new(self.limit)
+        };
     }
 
     /// Reads `chunk` and hands the data of every event that it completes to `each`. Events with empty
@@ -66,19 +91,32 @@ impl SseReader {
             line.drain(..3);
         }
         if line.is_empty() {
-            if self.has_data && !self.data.is_empty() {
+            if self.has_data && !self.data.is_empty() && !self.other_type {
                 each(&self.data);
             }
             self.data.clear();
             self.has_data = false;
+            self.other_type = false;
+            if let Some(id) = self.id.take() {
+                self.last_id = (!id.is_empty()).then_some(id);
+            }
         } else if let Some(value) = field(&line, b"data") {
             if self.has_data {
                 self.data.push(b'\n');
             }
             self.data.extend_from_slice(value);
             self.has_data = true;
+        } else if let Some(name) = field(&line, b"event") {
+            self.other_type = !matches!(name, b"" | b"message");
+        } else if let Some(id) = field(&line, b"id") {
+            self.id = Some(id.to_vec());
+        } else if let Some(retry) = field(&line, b"retry") {
+            let millis = std::str::from_utf8(retry)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            self.retry = millis.map(Duration::from_millis).or(self.retry);
         }
-        // Comments and the other fields do not matter to one answer.
+        // Comments and unknown fields do not matter.
         line.clear();
         self.line = line;
     }
@@ -122,6 +160,7 @@ mod tests {
             ("\u{feff}data: bom\n\n", &["bom"]),
             ("data: unfinished\n", &[]),
             ("database: no\n\n", &[]),
+            ("event: ping\ndata: no\n\ndata: x\n\n", &["x"]),
         ];
         for (stream, expected) in cases {
             assert_eq!(
@@ -130,6 +169,21 @@ mod tests {
                 "{stream:?}"
             );
         }
+    }
+
+    #[test]
+    fn remembers_where_to_go_on() {
+        let mut reader = SseReader::new(100);
+        reader
+            .push(
+                b"id: 7\nretry: 20\ndata:\n\nid: 8\ndata: unfinished",
+                |_| {},
+            )
+            .unwrap();
+        assert_eq!(
+            reader.resumption(),
+            (Some(&b"7"[..]), Some(Duration::from_millis(20)))
+        );
     }
 
     #[test]

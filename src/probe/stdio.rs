@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::time::Instant;
 
 use super::channel::Call;
 use super::fault::{Fault, reason_of_io};
@@ -122,8 +123,8 @@ impl Running {
                 Ok(Incoming::Other) => self.spoken = true,
                 // The late answer to a question that we gave up.
                 Ok(Incoming::Mismatch(_)) => self.spoken = true,
-                Err(fault) if fault.reason == Reason::InvalidJson && !self.spoken => {
-                    record.note("stdout carries lines that are no JSON; they belong on stderr");
+                Err(fault) if is_log(&fault) && !self.spoken => {
+                    record.note("stdout carries lines that are no messages; they belong on stderr");
                 }
                 Err(fault) => return Err(fault),
             }
@@ -152,10 +153,17 @@ impl Running {
 
     /// The next line of stdout, while stderr is kept from filling up and blocking the server.
     async fn next_line(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        let mut last_words = None;
         loop {
             tokio::select! {
+                biased;
                 line = self.stdout.next() => return line,
                 () = self.stderr.read(), if self.stderr.is_open() => {}
+                // What it started may hold its streams open: the process itself is what was asked.
+                _ = self.process.ended(), if last_words.is_none() => {
+                    last_words = Some(Instant::now() + EXIT_STATUS_GRACE);
+                }
+                () = sleep_until(last_words) => return Ok(None),
             }
         }
     }
@@ -181,12 +189,25 @@ impl Running {
     }
 }
 
+/// A line that is a log of the server's rather than a broken answer.
+fn is_log(fault: &Fault) -> bool {
+    matches!(fault.reason, Reason::InvalidJson | Reason::InvalidMessage)
+}
+
 fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("the process exited with status {code}"),
         (None, Some(signal)) => format!("the process was ended by signal {signal}"),
         (None, None) => "the process ended".to_owned(),
+    }
+}
+
+/// Until `at`; for ever without.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

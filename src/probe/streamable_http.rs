@@ -9,13 +9,13 @@ use http_body_util::Full;
 use hyper::body::Incoming as Body;
 use url::{Host, Url};
 
+use super::answer_search::{AnswerSearch, id_mismatch};
 use super::channel::Call;
 use super::fault::Fault;
 use super::head::{ContentKind, Head, bad_content_type, bad_status, compressed, refused};
-use super::http::{Connection, too_large};
+use super::http::Connection;
 use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
-use super::sse::SseReader;
 use super::{connect, limits, redirect, resolve, tls};
 use crate::model::{HttpEndpoint, Phase, Reason, SessionEnd, Target};
 
@@ -24,6 +24,8 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const JSON_OR_STREAM: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const AGENT: HeaderValue =
@@ -38,10 +40,18 @@ pub(super) struct HttpChannel<'t> {
     /// The user's headers may be sent to `url`.
     trusted: bool,
     connection: Option<Connection>,
-    session: Option<HeaderValue>,
-    /// Sessions handed out to requests that were only negotiation.
-    stray_sessions: Vec<HeaderValue>,
+    session: Option<Session>,
+    /// Sessions handed out to requests that were only negotiation, or replaced by another.
+    stray_sessions: Vec<Session>,
     version: Option<HeaderValue>,
+}
+
+/// A session that the server handed out.
+struct Session {
+    id: HeaderValue,
+    /// Where it was handed out: there it has to be ended, wherever we were sent since.
+    url: Url,
+    trusted: bool,
 }
 
 impl<'t> HttpChannel<'t> {
@@ -107,7 +117,7 @@ impl<'t> HttpChannel<'t> {
     }
 
     pub(super) fn session_id(&self) -> Option<&str> {
-        self.session.as_ref()?.to_str().ok()
+        self.session.as_ref()?.id.to_str().ok()
     }
 
     /// A session id that came with a rejected negotiation is not ours to use, but ours to end.
@@ -134,9 +144,6 @@ impl<'t> HttpChannel<'t> {
         if !status.is_success() {
             return self.read_error(record, call, head).await;
         }
-        if let Some(fault) = compressed(&head) {
-            return Err(fault);
-        }
         match ContentKind::of(head.headers()) {
             ContentKind::Json => self.read_json(record, call, head).await,
             ContentKind::EventStream => self.read_stream(record, call, head).await,
@@ -152,12 +159,15 @@ impl<'t> HttpChannel<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.waiting = Waiting::Answer;
+        if let Some(fault) = compressed(&head) {
+            return Err(fault);
+        }
         let start = record.now();
         let body = self.read_all(head, limits::MAX_ANSWER).await;
         record.phase(Phase::Body, start);
         match rpc::decode(&body?, call.id.unwrap_or_default())? {
             Incoming::Answer(answer) => Ok(answer),
-            Incoming::Mismatch(id) => Err(id_mismatch(&id, call)),
+            Incoming::Mismatch(id) => Err(id_mismatch(&id, call.id.unwrap_or_default())),
             Incoming::Other => Err(rpc::invalid("the answer is a notification or a request")),
         }
     }
@@ -170,11 +180,28 @@ impl<'t> HttpChannel<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.waiting = Waiting::Answer;
+        if let Some(fault) = compressed(&head) {
+            return Err(fault);
+        }
         let start = record.now();
+        let mut search = AnswerSearch::new(call.id.unwrap_or_default());
         let mut body = head.into_body();
-        let answer = self.find_answer(record, call, &mut body).await;
+        let mut answer = self.find_answer(&mut search, &mut body).await;
+        for _ in 0..limits::MAX_RESUMPTIONS {
+            if !matches!(answer, Ok(None)) || call.modern {
+                break;
+            }
+            let Some(resumed) = self.resume(record, call, &mut search).await? else {
+                break;
+            };
+            body = resumed.into_body();
+            answer = self.find_answer(&mut search, &mut body).await;
+        }
         record.phase(Phase::Body, start);
-        let answer = answer?;
+        let answer = answer?.ok_or_else(|| search.ended())??;
+        if search.mismatch.is_some() {
+            record.note("an answer to a request that we did not send came before ours");
+        }
         let connection = self.open_connection()?;
         if !connection
             .ends_within(&mut body, limits::STREAM_END_GRACE)
@@ -185,57 +212,51 @@ impl<'t> HttpChannel<'t> {
         Ok(answer)
     }
 
-    /// Reads events until one is our answer.
+    /// Reads events until one is our answer; `None` at the end of the stream.
     async fn find_answer(
+        &mut self,
+        search: &mut AnswerSearch,
+        body: &mut Body,
+    ) -> Result<Option<Result<Answer, Fault>>, Fault> {
+        let connection = self.open_connection()?;
+        while let Some(piece) = connection.read(body).await? {
+            if let Some(answer) = search.read(&piece)? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A server of 2025-11-25 may end the stream early and let us come back for the rest: GET with the id of the
+    /// last event, after the time that it asks for. `None` where it gave no id, or does not go on.
+    async fn resume(
         &mut self,
         record: &mut Record,
         call: &Call,
-        body: &mut Body,
-    ) -> Result<Answer, Fault> {
-        let connection = self.open_connection()?;
-        let id = call.id.unwrap_or_default();
-        let mut reader = SseReader::new(limits::MAX_ANSWER);
-        let (mut bytes, mut messages) = (0usize, 0usize);
-        let mut mismatch = None;
-        while let Some(piece) = connection.read(body).await? {
-            bytes += piece.len();
-            if bytes > limits::MAX_STREAM {
-                return Err(too_large(limits::MAX_STREAM));
-            }
-            let mut found = None;
-            reader
-                .push(&piece, |data| {
-                    messages += 1;
-                    if found.is_none() {
-                        match rpc::decode(data, id) {
-                            Ok(Incoming::Answer(answer)) => found = Some(Ok(answer)),
-                            Ok(Incoming::Mismatch(other)) => mismatch = Some(other),
-                            Ok(Incoming::Other) => {}
-                            Err(fault) => found = Some(Err(fault)),
-                        }
-                    }
-                })
-                .map_err(|_| too_large(limits::MAX_ANSWER))?;
-            if let Some(answer) = found {
-                if mismatch.is_some() {
-                    record.note("an answer to a request that we did not send came before ours");
-                }
-                return answer;
-            }
-            if messages > limits::MAX_MESSAGES {
-                return Err(Fault::new(
-                    Reason::BodyTooLarge,
-                    format!("{messages} messages came without our answer among them"),
-                ));
-            }
+        search: &mut AnswerSearch,
+    ) -> Result<Option<Head>, Fault> {
+        let (id, retry) = search.reader.resumption();
+        let Some(id) = id.and_then(|id| HeaderValue::from_bytes(id).ok()) else {
+            return Ok(None);
+        };
+        tokio::time::sleep(retry.unwrap_or(limits::RESUME_AFTER)).await;
+        search.reader.start_over();
+        let mut headers = self.headers();
+        headers.insert(ACCEPT, EVENT_STREAM);
+        headers.insert(LAST_EVENT_ID, id);
+        if let Some(session) = &self.session {
+            headers.insert(SESSION_ID, session.id.clone());
         }
-        Err(match mismatch {
-            Some(id) => id_mismatch(&id, call),
-            None => Fault::new(
-                Reason::StreamEnded,
-                "the event stream ended without our answer",
-            ),
-        })
+        self.trace(&mut headers, &call.traceparent);
+        let request = |this: &Self| this.build(Method::GET, headers.clone(), Bytes::new());
+        let head = self.send(record, request).await?;
+        record.waiting = Waiting::Answer;
+        let goes_on = head.status() == StatusCode::OK
+            && ContentKind::of(head.headers()) == ContentKind::EventStream;
+        if !goes_on {
+            self.hang_up();
+        }
+        Ok(goes_on.then_some(head))
     }
 
     /// An error status: its body may hold the JSON-RPC error that says more.
@@ -250,10 +271,17 @@ impl<'t> HttpChannel<'t> {
             return Err(fault);
         }
         if ContentKind::of(head.headers()) == ContentKind::Json {
-            let body = self.read_all(head, limits::MAX_ERROR_BODY).await;
-            if let Some(error) = body.ok().and_then(|body| rpc::decode_error(&body)) {
-                record.head_accepted(call.step);
-                return Ok(Err(error));
+            let body = self.read_all(head, limits::MAX_ERROR_BODY);
+            // The status is known: a body that does not come must not turn it into a timeout.
+            let body = tokio::time::timeout(limits::ERROR_BODY_GRACE, body).await;
+            match body {
+                Ok(Ok(body)) => {
+                    if let Some(error) = rpc::decode_error(&body) {
+                        record.head_accepted(call.step);
+                        return Ok(Err(error));
+                    }
+                }
+                Ok(Err(_)) | Err(_) => self.hang_up(),
             }
         } else {
             self.hang_up();
@@ -296,16 +324,23 @@ impl<'t> HttpChannel<'t> {
         for _ in 0..=limits::MAX_REDIRECTS {
             let start = record.now();
             record.waiting = Waiting::Head;
-            let head = self.send(record, call).await?;
+            let head = self.send(record, |this| this.request(call)).await?;
             record.phase(Phase::FirstByte, start);
             if let Some(operation) = call.operation {
                 record.saw_status(operation, head.status().as_u16());
             }
             if let Some(id) = head.headers().get(&SESSION_ID)
-                && self.session.as_ref() != Some(id)
+                && self
+                    .session
+                    .as_ref()
+                    .is_none_or(|session| session.id != *id)
             {
                 self.set_session_aside();
-                self.session = Some(id.clone());
+                self.session = Some(Session {
+                    id: id.clone(),
+                    url: self.url.clone(),
+                    trusted: self.trusted,
+                });
             }
             if !redirect::is_redirect(head.status()) {
                 return Ok(head);
@@ -327,17 +362,21 @@ impl<'t> HttpChannel<'t> {
         }
     }
 
-    /// Sends a message on the open connection; on a new one if the server has closed it, as it may
+    /// Sends a request on the open connection; on a new one if the server has closed it, as it may
     /// do after each complete answer.
-    async fn send(&mut self, record: &mut Record, call: &Call) -> Result<Head, Fault> {
+    async fn send(
+        &mut self,
+        record: &mut Record,
+        request: impl Fn(&Self) -> Request<Full<Bytes>>,
+    ) -> Result<Head, Fault> {
         if !self.is_reusable().await {
             self.connect(record).await?;
             record.waiting = Waiting::Head;
         }
-        let request = self.request(call);
+        let first = request(self);
         let connection = self.open_connection()?;
         let reused = connection.used;
-        match connection.send(request).await {
+        match connection.send(first).await {
             Err(fault)
                 if reused
                     && matches!(fault.reason, Reason::HttpClosed | Reason::ConnectionReset) =>
@@ -345,8 +384,8 @@ impl<'t> HttpChannel<'t> {
                 // It was closed just as we wrote: that is no answer, and the request is safe to repeat.
                 self.connect(record).await?;
                 record.waiting = Waiting::Head;
-                let request = self.request(call);
-                self.open_connection()?.send(request).await
+                let again = request(self);
+                self.open_connection()?.send(again).await
             }
             result => result,
         }
@@ -363,7 +402,7 @@ impl<'t> HttpChannel<'t> {
             );
             headers.insert(MCP_METHOD, HeaderValue::from_static(call.method));
         } else if let Some(session) = &self.session {
-            headers.insert(SESSION_ID, session.clone());
+            headers.insert(SESSION_ID, session.id.clone());
         }
         self.trace(&mut headers, &call.traceparent);
         self.build(Method::POST, headers, Bytes::from(call.body.clone()))
@@ -423,50 +462,46 @@ impl<'t> HttpChannel<'t> {
         Ok(())
     }
 
-    /// Ends every session that the server handed out.
+    /// Ends every session that the server handed out, all of them within one limit.
     pub(super) async fn end(&mut self, traceparent: &str) -> SessionEnd {
-        let sessions: Vec<_> = self
-            .stray_sessions
-            .drain(..)
-            .chain(self.session.take())
-            .collect();
+        let strays = self.stray_sessions.drain(..);
+        let sessions: Vec<_> = self.session.take().into_iter().chain(strays).collect();
+        let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
         let mut worst = SessionEnd::NotNeeded;
-        for session in sessions {
-            let ended =
-                tokio::time::timeout(limits::DELETE_TIMEOUT, self.delete(session, traceparent))
-                    .await;
-            let end = match ended {
+        for session in &sessions {
+            let delete = self.delete(session, traceparent);
+            let end = match tokio::time::timeout(limits::DELETE_TIMEOUT / count, delete).await {
                 Ok(Ok(status)) if status.is_success() || status == StatusCode::NOT_FOUND => {
                     SessionEnd::Ended
                 }
                 Ok(Ok(_)) => SessionEnd::Refused,
-                Ok(Err(_)) | Err(_) => SessionEnd::Failed,
+                Ok(Err(_)) | Err(_) => {
+                    self.hang_up();
+                    SessionEnd::Failed
+                }
             };
-            if worst != SessionEnd::Failed {
-                worst = end;
-            }
+            worst = worst.max(end);
         }
         worst
     }
 
-    async fn delete(
-        &mut self,
-        session: HeaderValue,
-        traceparent: &str,
-    ) -> Result<StatusCode, Fault> {
-        if !self.is_reusable().await {
-            // Timed like a probe of its own, which nobody reads.
-            self.connect(&mut Record::start()).await?;
+    async fn delete(&mut self, session: &Session, traceparent: &str) -> Result<StatusCode, Fault> {
+        if self.url != session.url {
+            self.hang_up();
+            self.url = session.url.clone();
+            self.trusted = session.trusted;
         }
         let mut headers = self.headers();
-        headers.insert(SESSION_ID, session);
+        headers.insert(SESSION_ID, session.id.clone());
         // Without it the server's span of this request would look like somebody else's.
         self.trace(&mut headers, traceparent);
-        let request = self.build(Method::DELETE, headers, Bytes::new());
-        let connection = self.open_connection()?;
-        let head = connection.send(request).await?;
+        // Timed like a probe of its own, which nobody reads.
+        let mut record = Record::start();
+        let request = |this: &Self| this.build(Method::DELETE, headers.clone(), Bytes::new());
+        let head = self.send(&mut record, request).await?;
         let status = head.status();
         let mut body = head.into_body();
+        let connection = self.open_connection()?;
         if !connection.ends_within(&mut body, Duration::ZERO).await {
             self.hang_up();
         }
@@ -480,14 +515,4 @@ fn authority(url: &Url) -> String {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
-}
-
-fn id_mismatch(id: &str, call: &Call) -> Fault {
-    Fault::new(
-        Reason::IdMismatch,
-        format!(
-            "the answer is to request {id}, ours was {}",
-            call.id.unwrap_or_default()
-        ),
-    )
 }
