@@ -62,11 +62,6 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
             .map(|(target, result)| (target.as_ref(), result.as_deref()))
             .collect(),
     };
-    for target in &targets {
-        if let Some(words) = started.last_words(target) {
-            eprintln!("warning: {}: {words}", target.name);
-        }
-    }
     print(&report, args.format);
     tokio::join!(telemetry.flush(), started.end());
     let states = report
@@ -124,8 +119,12 @@ fn override_settings(targets: &mut [Target], args: &CheckArgs) -> Result<(), Str
             Some(profile)
         }
     };
+    let timeout = args.timeout;
+    if timeout.is_some_and(|timeout| !config::TIMEOUTS.contains(&timeout)) {
+        return Err("`--timeout` has to be from 10ms to 10m".to_owned());
+    }
     for target in targets {
-        target.timeout = args.timeout.unwrap_or(target.timeout);
+        target.timeout = timeout.unwrap_or(target.timeout);
         if let Some(profile) = &profile {
             target.profile = profile.clone();
         }

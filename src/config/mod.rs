@@ -23,6 +23,7 @@ use crate::model::{
 };
 
 pub use complaint::{Complaint, Complaints};
+pub use server::TIMEOUTS;
 pub use profile::{named as named_profile, names as profile_names};
 
 /// Marks a probe's requests for samplers and collectors.

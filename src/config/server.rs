@@ -1,7 +1,7 @@
 //! A `[[server]]`, judged.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,10 +23,9 @@ const DEFAULT_PROFILE: &str = "handshake";
 const MIN_EVERY: Duration = Duration::from_secs(1);
 /// Longer than a week is a typing error, and would outlive the windows of everything else.
 const MAX_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Less than a round trip over a continent and a handshake.
-const MIN_TIMEOUT: Duration = Duration::from_millis(10);
-/// A probe that waits longer says nothing that an agent would wait for.
-const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// Of a whole probe: less is shorter than a round trip over a continent and a handshake, more says nothing that an
+/// agent would wait for.
+pub const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 /// Names stand in tables and file paths of the user's.
 const MAX_NAME: usize = 100;
 
@@ -83,6 +82,7 @@ impl<'a> ServerChecker<'a> {
             .as_ref()
             .and_then(|start| self.command(start, "start", &env, &cwd, &mut secrets));
         let endpoint = self.endpoint(raw, headers, &env, &cwd, &mut secrets);
+        self.useless_keys(raw);
         let service = self.service(raw);
         let defaults = self.defaults;
         Some(Target {
@@ -155,6 +155,22 @@ impl<'a> ServerChecker<'a> {
         }
     }
 
+    /// A key that could not do anything was meant for something else.
+    fn useless_keys(&mut self, raw: &RawServer) {
+        let starts_nothing = raw.command.is_none() && raw.start.is_none();
+        let cwd = raw.cwd.iter().map(|cwd| cwd.span.clone());
+        let env = raw.env.iter().map(|(name, _)| name.span.clone());
+        let for_programs = cwd.chain(env).filter(|_| starts_nothing);
+        let headers = raw.headers.iter().map(|(name, _)| name.span.clone());
+        let for_urls = headers.filter(|_| raw.command.is_some());
+        for (span, why) in for_programs
+            .map(|span| (span, "only for a `command` or `start`"))
+            .chain(for_urls.map(|span| (span, "only for a `url`")))
+        {
+            self.out.error(Complaint::at(span, "this has no effect here", why));
+        }
+    }
+
     fn name(&mut self, raw: &RawServer) -> Option<String> {
         let Some(name) = &raw.name else {
             self.out.error(Complaint::at(
@@ -196,7 +212,12 @@ impl<'a> ServerChecker<'a> {
     }
 
     fn timeout(&mut self, raw: &RawServer) -> Option<Duration> {
-        self.duration_in(raw.timeout.as_ref()?, "timeout", MIN_TIMEOUT, MAX_TIMEOUT)
+        self.duration_in(
+            raw.timeout.as_ref()?,
+            "timeout",
+            *TIMEOUTS.start(),
+            *TIMEOUTS.end(),
+        )
     }
 
     fn duration_in(
@@ -353,6 +374,13 @@ impl<'a> ServerChecker<'a> {
     }
 
     fn service(&mut self, raw: &RawServer) -> Option<ServiceName> {
+        if let (None, Some((key, _))) = (&raw.service, raw.service_attributes.first()) {
+            self.out.error(Complaint::at(
+                key.span.clone(),
+                "`service` without a `name`",
+                "attributes narrow a service down, they do not name it",
+            ));
+        }
         let name = self
             .out
             .substitute(raw.service.as_ref()?, self.sources)?

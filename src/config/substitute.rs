@@ -49,11 +49,18 @@ pub(super) fn substitute(typed: &str, sources: &Sources<'_>) -> Result<Substitut
         let value = look_up(name, sources)?;
         result.value.push_str(before);
         result.value.push_str(&value);
-        result.secrets.push(Secret::new(value));
+        if !is_port(&value) {
+            result.secrets.push(Secret::new(value));
+        }
         rest = after;
     }
     result.value.push_str(rest);
     Ok(result)
+}
+
+/// A port is put in like a token, and masking it would make messages unreadable.
+fn is_port(value: &str) -> bool {
+    value.len() <= 5 && value.parse::<u16>().is_ok()
 }
 
 fn look_up(name: &str, sources: &Sources<'_>) -> Result<String, String> {

@@ -465,10 +465,14 @@ impl<'e> Bench<'e> {
                 .failed
                 .iter()
                 .any(|p| p.trace_id == span.trace_id);
+            // What happened since the last passed probe tells more than what was before it.
+            let since = self.evidence.gap.from <= span.start;
+            let newest = std::cmp::Reverse(span.start);
             (
                 !joined,
-                !span.is_own_error(),
-                std::cmp::Reverse(span.start),
+                !since,
+                !(since && span.is_own_error()),
+                newest,
                 span.span_id,
             )
         });

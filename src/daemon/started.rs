@@ -74,7 +74,7 @@ impl Started {
         P: Future<Output = Option<ProbeResult>>,
     {
         loop {
-            let result = probe().await?;
+            let mut result = probe().await?;
             let Some(server) = self.servers.get(&target.name) else {
                 return Some(result);
             };
@@ -83,6 +83,11 @@ impl Started {
                 .as_ref()
                 .is_some_and(|failure| failure.layer == Layer::Transport);
             if !server.may_come_up(refused) {
+                if let Some(words) = self.last_words(target)
+                    && let Some(failure) = &mut result.failure
+                {
+                    failure.message = Text::new(format!("{}; {words}", failure.message));
+                }
                 return Some(result);
             }
             tokio::time::sleep(START_POLL).await;
@@ -90,7 +95,7 @@ impl Started {
     }
 
     /// Why a server that should run does not: its last words.
-    pub fn last_words(&self, target: &Target) -> Option<Text> {
+    fn last_words(&self, target: &Target) -> Option<Text> {
         let server = self.servers.get(&target.name)?;
         if lock(&server.process).is_running() {
             return None;

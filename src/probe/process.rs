@@ -50,7 +50,7 @@ impl ProcessGroup {
         if let Some(cwd) = &command.cwd {
             builder.current_dir(cwd);
         }
-        let child = builder.spawn()?;
+        let child = builder.spawn().map_err(|error| explained(command, error))?;
         let group = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
@@ -122,6 +122,16 @@ impl ProcessGroup {
             // ESRCH: nobody left to signal.
             kill_process_group(group, signal).ok();
         }
+    }
+}
+
+/// "No such file" may be the program or the folder that it should run in.
+fn explained(command: &CommandLine, error: io::Error) -> io::Error {
+    match &command.cwd {
+        Some(cwd) if !cwd.is_dir() => {
+            io::Error::new(error.kind(), format!("its folder {} does not exist", cwd.display()))
+        }
+        _ => error,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use tabled::builder::Builder;
-use tabled::settings::object::{Columns, Rows};
-use tabled::settings::{Color, Modify, Padding, Style, Width};
+use tabled::settings::object::Rows;
+use tabled::settings::{Color, Modify, Padding, Style};
 
 use super::CheckReport;
 use crate::model::{Evidence, Failure, Judgement, ProbeResult, State, Target, TargetStatus};
@@ -208,11 +208,14 @@ fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) ->
     let room = look
         .width
         .map_or(WIDE, |width| width.saturating_sub(others).max(30));
+    let rows = rows.into_iter().map(|mut row| {
+        if let Some(last) = row.last_mut() {
+            *last = wrapped(last, room);
+        }
+        row
+    });
     let mut table = Builder::from_iter(rows).build();
-    table
-        .with(Style::empty())
-        .with(Padding::new(0, 2, 0, 0))
-        .with(Modify::new(Columns::last()).with(Width::wrap(room).keep_words(true)));
+    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
     if look.colour {
         table.with(Modify::new(Rows::first()).with(Color::BOLD));
         for (index, state) in states.iter().enumerate() {
@@ -221,6 +224,24 @@ fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) ->
     }
     let text = table.to_string();
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+/// Broken between words into lines of at most `room` characters; a longer word has a line of its own.
+fn wrapped(text: &str, room: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let length = lines.last().map_or(0, |line| line.chars().count());
+        if length > 0 && length + 1 + word.chars().count() > room {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
     lines.join("\n")
 }
 
@@ -242,5 +263,17 @@ pub(super) fn short(duration: Duration) -> String {
         format!("{:.0} ms", seconds * 1e3)
     } else {
         format!("{seconds:.1} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrapped("aa bb cc", 5), "aa bb\ncc");
+        assert_eq!(wrapped("longer-than-that b", 5), "longer-than-that\nb");
+        assert_eq!(wrapped("", 5), "");
     }
 }

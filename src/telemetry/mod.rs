@@ -24,9 +24,6 @@ pub use settings::ExportSettings;
 /// Spans of one probe, roughly: the queue holds results and is bounded in spans.
 const SPANS_PER_PROBE: usize = 8;
 
-/// For one request; the specification's default for OTLP.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// For a flush before exit or before the backend is asked. A collector that takes longer is down.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -115,11 +112,12 @@ fn exporter(
     endpoint: &str,
     settings: &ExportSettings,
 ) -> Result<SpanExporter, Box<dyn std::error::Error>> {
-    let client = reqwest::Client::builder().timeout(EXPORT_TIMEOUT).build()?;
+    let client = reqwest::Client::builder().timeout(settings.timeout).build()?;
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
         .with_endpoint(endpoint)
+        .with_timeout(settings.timeout)
         .build()?;
     let mut resource = Resource::builder();
     if !settings.service_named {

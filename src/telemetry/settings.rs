@@ -14,6 +14,8 @@ pub struct ExportSettings {
     pub(super) queue: usize,
     pub(super) batch: usize,
     pub(super) delay: Duration,
+    /// For one request.
+    pub(super) timeout: Duration,
     pub(super) limits: AttributeLimits,
     pub(super) sampled: f64,
     pub(super) service_named: bool,
@@ -31,6 +33,9 @@ const BATCH: usize = 512;
 /// How long a span waits for others. The specification's default is 5 s; a verdict that is asked for
 /// 20 s after a failure is better off with less.
 const DELAY: Duration = Duration::from_secs(1);
+
+/// For one request; the specification's default.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ExportSettings {
     /// Reads the environment through `env`; `configured` is `[telemetry] endpoint`.
@@ -72,6 +77,8 @@ impl ExportSettings {
         let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE).max(1);
         let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH).clamp(1, queue);
         let delay = number("OTEL_BSP_SCHEDULE_DELAY", as_millis(DELAY));
+        let timeout = number("OTEL_EXPORTER_OTLP_TIMEOUT", as_millis(EXPORT_TIMEOUT));
+        let timeout = number("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", timeout);
         let count = number("OTEL_ATTRIBUTE_COUNT_LIMIT", 128);
         let count = number("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", count);
         let length = number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", usize::MAX);
@@ -83,7 +90,8 @@ impl ExportSettings {
             endpoint,
             queue,
             batch,
-            delay: Duration::from_millis(u64::try_from(delay).unwrap_or(u64::MAX)),
+            delay: from_millis(delay),
+            timeout: from_millis(timeout),
             limits: AttributeLimits {
                 count,
                 value_length: length,
@@ -108,6 +116,10 @@ impl ExportSettings {
     pub fn is_on(&self) -> bool {
         self.endpoint.is_some()
     }
+}
+
+fn from_millis(millis: usize) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 fn as_millis(duration: Duration) -> usize {
