@@ -60,7 +60,7 @@ pub struct CheckArgs {
     /// Further probes of a server that failed; the last one counts
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub retries: u32,
-    /// Go on probing until every server is up, at most this long
+    /// Go on probing until every server is up; no probe is begun after this time
     #[arg(long, value_parser = humantime::parse_duration, value_name = "60s")]
     pub wait_until_up: Option<Duration>,
     /// Probes at once
@@ -104,7 +104,7 @@ pub struct CorrelateArgs {
     #[arg(long, value_name = "TIME", requires = "server", value_parser = humantime::parse_rfc3339_weak)]
     pub at: Option<std::time::SystemTime>,
     /// An incident of this file's store
-    #[arg(long, value_name = "ID", conflicts_with = "server")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["server", "at"])]
     pub incident: Option<String>,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]

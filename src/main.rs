@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             } else {
                 "error: "
             };
-            eprintln!("{prefix}{message}");
+            command::complain(&format!("{prefix}{message}"));
             ExitCode::from(Exit::CouldNotJudge as u8)
         }
     }

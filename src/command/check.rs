@@ -38,7 +38,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
     });
     let telemetry = Telemetry::start(
         &settings,
-        Arc::new(|warning| eprintln!("warning: {warning}")),
+        Arc::new(|warning| terminal::complain(&format!("warning: {warning}"))),
     );
     let started = Started::start(targets.iter().map(AsRef::as_ref))?;
     let round = Round {
@@ -88,7 +88,7 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String>
     }
     for name in &args.targets {
         if name.contains("://") {
-            let url = Url::parse(name).map_err(|error| format!("{name} is no URL: {error}"))?;
+            let url = Url::parse(name).map_err(|error| format!("this is no URL: {error}"))?;
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(format!(
                     "{}:// is not supported, only http:// and https://",

@@ -15,7 +15,7 @@ pub(super) fn run(path: &Path) -> Result<Exit, String> {
             complaints.path
         )
     })?;
-    eprint!("{}", loaded.doubts);
+    terminal::complain(&loaded.doubts.to_string());
     let count = loaded.config.targets.len();
     let what = if count == 1 { "server" } else { "servers" };
     terminal::print(&format!("{}: {count} {what}, no errors\n", path.display()));

@@ -1,7 +1,7 @@
 //! `mcpprobe correlate`: ask the trace backend about a failure, by hand.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Exit, load, terminal};
 use crate::cli::{CorrelateArgs, Format};
@@ -10,6 +10,9 @@ use crate::correlate::Jaeger;
 use crate::daemon::{Inquiry, Subject};
 use crate::report;
 use crate::store::Reader;
+
+/// The year 2000: nothing that can be asked about is older.
+const OLDEST: Duration = Duration::from_secs(946_684_800);
 
 /// The backend's name in JSON: the word of `[traces] backend`.
 const BACKEND: &str = "jaeger";
@@ -54,6 +57,13 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
 
 /// The incident that was named or in which the time lies; else somebody else's alert at that time.
 fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
+    let too_old = SystemTime::UNIX_EPOCH + OLDEST;
+    if args
+        .at
+        .is_some_and(|at| at > SystemTime::now() || at < too_old)
+    {
+        return Err("`--at` lies in the future, or before there were traces".to_owned());
+    }
     let path = &config.store.path;
     let reader = if path.exists() {
         Some(Reader::open(path)?)
@@ -84,9 +94,6 @@ fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
                     "there is no server {name}; there are: {}",
                     names.join(", ")
                 ));
-            }
-            if at > SystemTime::now() {
-                return Err("`--at` lies in the future".to_owned());
             }
             Ok(Subject {
                 target: name.clone(),

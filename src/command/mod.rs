@@ -16,6 +16,8 @@ use crate::cli::{Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
 use crate::model::State;
 
+pub use terminal::complain;
+
 /// The exit codes of `check` and `watch --once`, which are those of monitoring plugins; every other
 /// command ends with `Ok` or `CouldNotJudge`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,24 +81,27 @@ pub async fn run(command: Command) -> Result<Exit, String> {
 fn load(path: &Path) -> Result<Config, String> {
     match config::load(path) {
         Ok(loaded) => {
-            eprint!("{}", loaded.doubts);
+            terminal::complain(&loaded.doubts.to_string());
             Ok(loaded.config)
         }
         Err(complaints) => Err(complaints.to_string().trim_end().to_owned()),
     }
 }
 
-/// A token that Ctrl-C or SIGTERM cancels.
+/// A token that Ctrl-C, SIGTERM or SIGHUP cancels.
 fn cancelled_by_signals() -> Result<CancellationToken, String> {
     let token = CancellationToken::new();
     let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    // The terminal was closed: as for the others, sessions and started servers have to be ended.
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let cancel = token.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
         cancel.cancel();
     });

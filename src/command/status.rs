@@ -36,10 +36,10 @@ pub(super) fn run(args: &StatusArgs) -> Result<Exit, String> {
         } else {
             "none has run yet"
         };
-        eprintln!(
+        terminal::complain(&format!(
             "warning: no `mcpprobe watch {}` is running; {what}",
             args.file.display()
-        );
+        ));
     }
     let text = match args.format {
         Format::Table => report::table::status(&targets, SystemTime::now(), terminal::look()),

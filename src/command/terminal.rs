@@ -27,6 +27,17 @@ pub(super) fn print(text: &str) {
         .ok();
 }
 
+/// Writes a line to stderr. `eprintln!` would panic when nobody reads it any more, and a watch must go on.
+pub fn complain(text: &str) {
+    let mut err = std::io::stderr().lock();
+    let end = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    write!(err, "{text}{end}").and_then(|()| err.flush()).ok();
+}
+
 /// A line on stderr that replaces itself, if stderr is a terminal.
 pub(super) struct Progress {
     on: bool,
@@ -43,14 +54,14 @@ impl Progress {
 
     pub(super) fn show(&mut self, text: &str) {
         if self.on {
-            eprint!("\r\x1b[K{text}");
+            write!(std::io::stderr(), "\r\x1b[K{text}").ok();
             self.shown = true;
         }
     }
 
     pub(super) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            eprint!("\r\x1b[K");
+            write!(std::io::stderr(), "\r\x1b[K").ok();
         }
     }
 }

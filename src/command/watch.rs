@@ -54,10 +54,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
             "watching {count} {what}; `mcpprobe status {}` tells the state of each",
             args.file.display()
         );
-        eprintln!(
-            "{}",
-            line::message(format, SystemTime::now(), "info", &text)
-        );
+        terminal::complain(&line::message(format, SystemTime::now(), "info", &text));
         daemon.watch(started, stop).await;
         return Ok(Exit::Ok);
     }
@@ -92,6 +89,6 @@ impl Output for Streams {
     }
 
     fn warning(&self, line: &str) {
-        eprintln!("{line}");
+        terminal::complain(line);
     }
 }

@@ -12,11 +12,12 @@ use super::{Config, StoreSettings};
 
 /// Judges a whole file.
 pub(super) fn check(raw: RawFile, sources: &Sources<'_>, out: &mut Findings) -> Config {
+    let has_telemetry = raw.telemetry.as_ref().is_some_and(|t| t.endpoint.is_some());
     let telemetry = check_telemetry(raw.telemetry, sources, out);
     let tracestate = telemetry.tracestate.clone();
     let traces = raw
         .traces
-        .and_then(|traces| check_traces(traces, telemetry.endpoint.is_some(), sources, out));
+        .and_then(|traces| check_traces(traces, has_telemetry, sources, out));
     let mut checker = ServerChecker::new(&raw.defaults, &tracestate, sources, out);
     checker.check_defaults();
     let targets = raw

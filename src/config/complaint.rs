@@ -52,20 +52,33 @@ pub struct Complaints {
 impl Complaints {
     /// The number of the line, from 1, in which a complaint's mark starts.
     pub fn line(&self, complaint: &Complaint) -> Option<usize> {
-        let start = complaint.span.as_ref()?.start;
-        let before = self.source.get(..start)?;
-        Some(before.bytes().filter(|byte| *byte == b'\n').count() + 1)
+        let (_, _, line) = self.lines_of(complaint.span.as_ref()?)?;
+        Some(line)
+    }
+
+    /// The whole lines that a span touches, where they start, and the number of the first.
+    fn lines_of(&self, span: &Range<usize>) -> Option<(&str, usize, usize)> {
+        let before = self.source.get(..span.start)?;
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let rest = self.source.get(span.end..)?;
+        let end = span.end + rest.find('\n').unwrap_or(rest.len());
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        Some((self.source.get(start..end)?, start, line))
     }
 
     fn group<'a>(&'a self, level: Level<'a>, complaint: &'a Complaint) -> Group<'a> {
         let title = level.primary_title(&complaint.title);
-        let mut group = match &complaint.span {
-            Some(span) if span.end <= self.source.len() => title.element(
-                Snippet::source(&self.source).path(&self.path).annotation(
-                    AnnotationKind::Primary
-                        .span(span.clone())
-                        .label(&complaint.label),
-                ),
+        let lines = complaint.span.as_ref().and_then(|span| self.lines_of(span));
+        let mut group = match (&complaint.span, lines) {
+            (Some(span), Some((lines, start, number))) => title.element(
+                Snippet::source(lines)
+                    .line_start(number)
+                    .path(&self.path)
+                    .annotation(
+                        AnnotationKind::Primary
+                            .span(span.start - start..span.end - start)
+                            .label(&complaint.label),
+                    ),
             ),
             _ => Group::with_title(title),
         };
@@ -76,13 +89,20 @@ impl Complaints {
     }
 }
 
+/// Complaints that are shown; nobody mends more at once, and the rest is counted.
+const MAX_SHOWN: usize = 50;
+
 impl fmt::Display for Complaints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let renderer = Renderer::plain();
         let errors = self.errors.iter().map(|c| (Level::ERROR, c));
         let warnings = self.warnings.iter().map(|c| (Level::WARNING, c));
-        for (level, complaint) in errors.chain(warnings) {
+        for (level, complaint) in errors.chain(warnings).take(MAX_SHOWN) {
             writeln!(f, "{}\n", renderer.render(&[self.group(level, complaint)]))?;
+        }
+        let count = self.errors.len() + self.warnings.len();
+        if count > MAX_SHOWN {
+            writeln!(f, "and {} more\n", count - MAX_SHOWN)?;
         }
         Ok(())
     }

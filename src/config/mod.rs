@@ -6,6 +6,7 @@ mod checked;
 mod complaint;
 mod endpoint;
 mod keys;
+mod mask;
 mod profile;
 mod raw;
 mod server;
@@ -23,8 +24,8 @@ use crate::model::{
 };
 
 pub use complaint::{Complaint, Complaints};
-pub use server::TIMEOUTS;
 pub use profile::{named as named_profile, names as profile_names};
+pub use server::TIMEOUTS;
 
 /// Marks a probe's requests for samplers and collectors.
 pub const DEFAULT_TRACESTATE: &str = "alivemcp=probe,vendor=otlp";
@@ -84,14 +85,7 @@ pub struct Loaded {
 /// # Errors
 /// All complaints, when there is any error among them.
 pub fn load(path: &Path) -> Result<Loaded, Complaints> {
-    let text = std::fs::metadata(path)
-        .map_err(|error| error.to_string())
-        .and_then(|meta| {
-            if meta.len() > MAX_FILE {
-                return Err(format!("it is larger than {MAX_FILE} bytes"));
-            }
-            std::fs::read_to_string(path).map_err(|error| error.to_string())
-        });
+    let text = read_file(path);
     match text {
         Ok(text) => {
             // A bare file name has an empty parent, which names no folder.
@@ -117,6 +111,24 @@ pub fn load(path: &Path) -> Result<Loaded, Complaints> {
     }
 }
 
+fn read_file(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    // The length is counted while reading: what metadata say of a device or a pipe means nothing.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("it is larger than {MAX_FILE} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..valid).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("it is not UTF-8: line {line}")
+    })
+}
+
 /// Judges the text of a file. Pure but for the files that `${file:PATH}` names.
 ///
 /// # Errors
@@ -130,8 +142,12 @@ pub fn parse(
     let (root, syntax) = toml::de::DeTable::parse_recoverable(text);
     let mut findings = checked::Findings::default();
     for error in &syntax {
+        let title = match error.span() {
+            Some(_) => "this is not TOML".to_owned(),
+            None => format!("this is not TOML: {}", error.message()),
+        };
         findings.errors.push(Complaint {
-            title: "this is not TOML".to_owned(),
+            title,
             span: error.span(),
             label: error.message().to_owned(),
             help: None,
@@ -139,7 +155,7 @@ pub fn parse(
     }
     let mut complaints = Complaints {
         path: path.to_owned(),
-        source: text.to_owned(),
+        source: mask::masked(text),
         errors: Vec::new(),
         warnings: Vec::new(),
     };
@@ -149,7 +165,6 @@ pub fn parse(
         return Err(complaints);
     }
     let raw = raw::read(root.get_ref(), &mut findings.errors);
-    complaints.source = masked(text, &raw.secret_spans());
     let sources = substitute::Sources { env, folder };
     let config = checked::check(raw, &sources, &mut findings);
     complaints.errors = findings.errors;
@@ -167,19 +182,6 @@ pub fn parse(
     }
 }
 
-/// The text with every letter and digit of `spans` starred out, byte by byte, so that marks keep their place.
-fn masked(text: &str, spans: &[std::ops::Range<usize>]) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    for span in spans {
-        for byte in bytes.get_mut(span.clone()).unwrap_or_default() {
-            if byte.is_ascii_alphanumeric() || !byte.is_ascii() {
-                *byte = b'*';
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
 /// A target that was named on the command line, with every setting at its default.
 #[derive(Clone, Debug)]
 pub enum AdHoc {
@@ -195,7 +197,7 @@ impl AdHoc {
         let mut secrets = Vec::new();
         let endpoint = match self {
             Self::Url(url) => {
-                let shown = endpoint::shown_url(&url);
+                let shown = endpoint::shown_url(url.as_str());
                 Endpoint::Http(endpoint::http_endpoint(
                     url,
                     shown,
@@ -207,7 +209,7 @@ impl AdHoc {
                 let shown = words.join(" ");
                 let mut words = words.into_iter();
                 Endpoint::Stdio(CommandLine {
-                    program: words.next()?,
+                    program: words.next().filter(|program| !program.is_empty())?,
                     args: words.collect(),
                     shown,
                     env: Default::default(),

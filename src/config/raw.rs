@@ -32,34 +32,12 @@ pub(super) struct RawFile {
     pub(super) traces: Option<RawTraces>,
 }
 
-impl RawFile {
-    /// Where secrets may have been typed in clear: values of headers and of the environment, and URLs with a user or
-    /// a query.
-    pub(super) fn secret_spans(&self) -> Vec<Range<usize>> {
-        let mut spans = Vec::new();
-        for server in self.servers.iter().chain([&self.defaults]) {
-            let values = server
-                .headers
-                .iter()
-                .chain(&server.env)
-                .map(|(_, value)| value);
-            let url = server
-                .url
-                .iter()
-                .filter(|url| url.value.contains(['@', '?']));
-            let in_clear = values
-                .chain(url)
-                .filter(|typed| !typed.value.contains("${"));
-            spans.extend(in_clear.map(|typed| typed.span.clone()));
-        }
-        spans
-    }
-}
-
 /// A `[[server]]`, or `[defaults]`.
 #[derive(Default)]
 pub(super) struct RawServer {
     pub(super) span: Range<usize>,
+    /// The keys that are there, whatever their type.
+    pub(super) given: Vec<&'static str>,
     pub(super) name: Option<Typed<String>>,
     pub(super) url: Option<Typed<String>>,
     pub(super) command: Option<Typed<Vec<Typed<String>>>>,
@@ -92,6 +70,7 @@ pub(super) struct RawTraces {
     pub(super) span: Range<usize>,
     pub(super) backend: Option<()>,
     pub(super) has_backend: bool,
+    pub(super) has_url: bool,
     pub(super) url: Option<Typed<String>>,
     pub(super) window: Option<Typed<Duration>>,
     pub(super) recheck: Option<Typed<Vec<Typed<Duration>>>>,
@@ -139,8 +118,13 @@ fn read_server<'t>(
 ) -> RawServer {
     let known: Vec<_> = OWN_KEYS.into_iter().chain(SHARED_KEYS).collect();
     let mut keys = Keys::of(table, "[[server]]", &known, complaints);
+    let given = OWN_KEYS
+        .into_iter()
+        .filter(|key| table.contains_key(*key))
+        .collect();
     let mut server = RawServer {
         span,
+        given,
         name: keys.text("name"),
         url: keys.text("url"),
         command: keys.texts("command"),
@@ -220,6 +204,7 @@ fn read_traces<'t>(
     RawTraces {
         span,
         has_backend: table.contains_key("backend"),
+        has_url: table.contains_key("url"),
         backend: keys.word("backend", &[("jaeger", ())]),
         url: keys.text("url"),
         window: keys.duration("window"),

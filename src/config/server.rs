@@ -12,7 +12,7 @@ use super::complaint::Complaint;
 use super::endpoint::{check_url, http_endpoint, shown_url};
 use super::keys::{Typed, nearest};
 use super::profile;
-use super::raw::{Pair, RawServer};
+use super::raw::RawServer;
 use super::substitute::Sources;
 use crate::model::{CommandLine, Endpoint, HttpEndpoint, Profile, Secret, ServiceName, Target};
 
@@ -59,6 +59,9 @@ impl<'a> ServerChecker<'a> {
         self.every(self.defaults);
         self.timeout(self.defaults);
         self.profile(self.defaults);
+        for (name, value) in &self.defaults.headers {
+            self.header(name, value, &mut Vec::new());
+        }
     }
 
     pub(super) fn check(&mut self, raw: &RawServer) -> Option<Target> {
@@ -145,6 +148,7 @@ impl<'a> ServerChecker<'a> {
                 ));
                 None
             }
+            (None, None) if raw.given.iter().any(|key| ["url", "command"].contains(key)) => None,
             (None, None) => {
                 self.out.error(
                     Complaint::at(raw.span.clone(), "a server without `url` or `command`", "add one")
@@ -167,12 +171,17 @@ impl<'a> ServerChecker<'a> {
             .map(|span| (span, "only for a `command` or `start`"))
             .chain(for_urls.map(|span| (span, "only for a `url`")))
         {
-            self.out.error(Complaint::at(span, "this has no effect here", why));
+            self.out
+                .error(Complaint::at(span, "this has no effect here", why));
         }
     }
 
     fn name(&mut self, raw: &RawServer) -> Option<String> {
         let Some(name) = &raw.name else {
+            // A name of the wrong type has been complained about.
+            if raw.given.contains(&"name") {
+                return None;
+            }
             self.out.error(Complaint::at(
                 raw.span.clone(),
                 "a server without `name`",
@@ -264,20 +273,22 @@ impl<'a> ServerChecker<'a> {
         raw: &RawServer,
         secrets: &mut Vec<Secret>,
     ) -> Vec<(HeaderName, HeaderValue)> {
-        let own: Vec<_> = raw
-            .headers
-            .iter()
-            .map(|(name, _)| name.value.to_ascii_lowercase())
-            .collect();
+        let own: Vec<_> = raw.headers.iter().map(|(name, _)| &name.value).collect();
         let inherited = self
             .defaults
             .headers
             .iter()
-            .filter(|(name, _)| !own.contains(&name.value.to_ascii_lowercase()));
-        let all: Vec<&Pair> = raw.headers.iter().chain(inherited).collect();
-        all.into_iter()
+            .filter(|(name, _)| !own.iter().any(|own| own.eq_ignore_ascii_case(&name.value)));
+        let mut headers: Vec<_> = raw
+            .headers
+            .iter()
             .filter_map(|(name, value)| self.header(name, value, secrets))
-            .collect()
+            .collect();
+        // What is wrong with those of [defaults] has been said once.
+        let said = self.out.errors.len();
+        headers.extend(inherited.filter_map(|(name, value)| self.header(name, value, secrets)));
+        self.out.errors.truncate(said);
+        headers
     }
 
     fn header(
@@ -305,9 +316,7 @@ impl<'a> ServerChecker<'a> {
         };
         header_value.set_sensitive(true);
         secrets.extend(text.secrets);
-        // A token typed in clear is a secret all the same; the scheme before it is not.
-        let secret = text.value.rsplit(' ').next().unwrap_or_default();
-        secrets.push(Secret::new(secret));
+        secrets.extend(secrets_of_header(&text.value));
         Some((header, header_value))
     }
 
@@ -316,10 +325,33 @@ impl<'a> ServerChecker<'a> {
         for (name, value) in &raw.env {
             if let Some(text) = self.out.substitute(value, self.sources) {
                 secrets.extend(text.secrets);
+                // Keys of services are often typed in clear; words such as `debug` are shorter.
+                if text.value.len() >= SHORTEST_CLEAR_SECRET {
+                    secrets.push(Secret::new(text.value.clone()));
+                }
+                if name.value.is_empty() || name.value.contains(['=', '\0']) {
+                    self.out.error(Complaint::at(
+                        name.span.clone(),
+                        "a name in `env` cannot be used",
+                        "it is empty, or holds `=` or a NUL",
+                    ));
+                }
+                self.no_nul("env", &text.value, value);
                 env.insert(name.value.clone(), text.value);
             }
         }
         env
+    }
+
+    /// No program can be given a NUL.
+    fn no_nul(&mut self, key: &str, value: &str, typed: &Typed<String>) {
+        if value.contains('\0') {
+            self.out.error(Complaint::at(
+                typed.span.clone(),
+                format!("`{key}` cannot be given to a program"),
+                "it holds a NUL",
+            ));
+        }
     }
 
     fn command(
@@ -334,6 +366,7 @@ impl<'a> ServerChecker<'a> {
         let mut values = Vec::new();
         for word in &words.value {
             let text = self.out.substitute(word, self.sources)?;
+            self.no_nul(key, &text.value, word);
             shown.push(text.shown);
             values.push(text.value);
             secrets.extend(text.secrets);
@@ -365,11 +398,7 @@ impl<'a> ServerChecker<'a> {
         let text = self.out.substitute(typed, self.sources)?;
         secrets.extend(text.secrets);
         let url = check_url(&text.value, &typed.span, "url", self.out)?;
-        let shown = if text.shown == text.value {
-            shown_url(&url)
-        } else {
-            text.shown
-        };
+        let shown = shown_url(&text.shown);
         Some(http_endpoint(url, shown, headers, secrets))
     }
 
@@ -397,4 +426,23 @@ impl<'a> ServerChecker<'a> {
             .collect();
         Some(ServiceName { name, attributes })
     }
+}
+
+/// A value of the environment that is typed in clear and shorter than this is a setting, not a secret.
+const SHORTEST_CLEAR_SECRET: usize = 8;
+
+/// A header's value and its parts, typed in clear or not: all but the name of a scheme (`Bearer`) and of cookies.
+fn secrets_of_header(value: &str) -> Vec<Secret> {
+    let is_scheme = |index: usize, part: &str| {
+        index == 0 && part != value && part.chars().all(|c| c.is_ascii_alphabetic())
+    };
+    let parts = value.split([' ', ';', ',']).filter(|part| !part.is_empty());
+    let parts = parts
+        .enumerate()
+        .filter(|(index, part)| !is_scheme(*index, part))
+        .map(|(_, part)| part.split_once('=').map_or(part, |(_, value)| value));
+    std::iter::once(value)
+        .chain(parts)
+        .map(Secret::new)
+        .collect()
 }

@@ -89,6 +89,9 @@ pub(super) fn check_traces(
         Some(typed) => check_recheck(&typed, out),
     };
     let Some(url) = raw.url else {
+        if raw.has_url {
+            return None;
+        }
         out.error(
             Complaint::at(raw.span, "[traces] has no `url`", "add one")
                 .help("url = \"http://localhost:16686\""),

@@ -127,7 +127,9 @@ impl Jaeger {
     /// Whether it answers at all, for when there is nothing else to ask.
     pub(super) async fn answers(&self) -> Result<(), Unavailable> {
         let url = self.url("api/services")?;
-        self.ask::<serde::de::IgnoredAny>(url, false).await.map(drop)
+        self.ask::<serde::de::IgnoredAny>(url, false)
+            .await
+            .map(drop)
     }
 
     fn url(&self, path: &str) -> Result<Url, Unavailable> {
@@ -144,11 +146,11 @@ impl Jaeger {
         url: Url,
         missing_is_empty: bool,
     ) -> Result<Vec<T>, Unavailable> {
-        let shown = format!(
-            "GET {}{}",
-            url.path(),
-            url.query().map(|q| format!("?{q}")).unwrap_or_default()
-        );
+        // Relative to the base, which may hold a credential in its path.
+        let base = self.base.path().trim_end_matches('/');
+        let path = url.path().strip_prefix(base).unwrap_or_default();
+        let query = url.query().map(|query| format!("?{query}"));
+        let shown = format!("GET {path}{}", query.unwrap_or_default());
         if let Ok(mut asked) = self.asked.lock() {
             asked.push(shown);
         }

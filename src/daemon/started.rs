@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
 use crate::model::{Layer, ProbeResult, Secret, Target, Text};
-use crate::probe::ProcessGroup;
+use crate::probe::{ProcessGroup, keep_last_lines};
 
 /// How long a server may take from its start to accepting connections: it may be built or fetched first.
 const START_WAIT: Duration = Duration::from_secs(120);
@@ -19,9 +19,6 @@ const START_POLL: Duration = Duration::from_millis(200);
 
 /// What a server gets to end by itself after SIGTERM is the probe's limit; before it, nothing: an HTTP server waits for nobody.
 const END_PATIENCE: Duration = Duration::ZERO;
-
-/// Bytes of output kept to say why a server has ended.
-const MAX_OUTPUT: usize = 4 * 1024;
 
 /// The servers that run because of us.
 #[derive(Default)]
@@ -153,7 +150,6 @@ async fn keep_last(stream: Option<impl AsyncRead + Unpin>, output: Arc<Mutex<Vec
     while let Ok(read @ 1..) = stream.read(&mut piece).await {
         let mut output = lock(&output);
         output.extend_from_slice(piece.get(..read).unwrap_or_default());
-        let surplus = output.len().saturating_sub(MAX_OUTPUT);
-        output.drain(..surplus);
+        keep_last_lines(&mut output);
     }
 }

@@ -81,6 +81,11 @@ impl Connection {
             .is_ok()
     }
 
+    /// Why a connection broke on which nothing was asked yet: a server that speaks first does so again.
+    pub(super) fn broken_unused(&mut self) -> Option<Fault> {
+        if self.used { None } else { self.broken.take() }
+    }
+
     /// Sends `request` and waits for the head of its answer.
     pub(super) async fn send(
         &mut self,

@@ -35,6 +35,7 @@ use stdio::StdioChannel;
 use streamable_http::HttpChannel;
 
 pub use process::ProcessGroup;
+pub use stdio::keep_last_lines;
 
 /// Probes `target` once. `hint` is the era that it spoke last time, if that is known.
 ///

@@ -128,9 +128,10 @@ impl ProcessGroup {
 /// "No such file" may be the program or the folder that it should run in.
 fn explained(command: &CommandLine, error: io::Error) -> io::Error {
     match &command.cwd {
-        Some(cwd) if !cwd.is_dir() => {
-            io::Error::new(error.kind(), format!("its folder {} does not exist", cwd.display()))
-        }
+        Some(cwd) if !cwd.is_dir() => io::Error::new(
+            error.kind(),
+            format!("its folder {} does not exist", cwd.display()),
+        ),
         _ => error,
     }
 }

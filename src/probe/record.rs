@@ -195,6 +195,18 @@ impl Record {
         self.operations.len() - 1
     }
 
+    /// A request goes out now. An operation begins with its first one: what a new connection took
+    /// before it is not the operation's.
+    pub(super) fn sending(&mut self, operation: Option<usize>) -> Duration {
+        let now = self.now();
+        if let Some(operation) = operation.and_then(|index| self.operations.get_mut(index))
+            && operation.http_status.is_none()
+        {
+            operation.start = now;
+        }
+        now
+    }
+
     /// The answer to a request was read to its end, or given up.
     pub(super) fn close(&mut self, operation: usize, fault: Option<&Fault>) {
         let now = self.now();

@@ -253,6 +253,16 @@ impl LineReader {
     }
 }
 
+/// Cuts at a line's start: half a line may be half a secret, which nobody would recognize.
+pub fn keep_last_lines(kept: &mut Vec<u8>) {
+    let surplus = kept.len().saturating_sub(limits::MAX_STDERR);
+    if surplus > 0 {
+        let rest = kept.get(surplus..).unwrap_or_default();
+        let line = rest.iter().position(|byte| *byte == b'\n');
+        kept.drain(..surplus + line.map_or(rest.len(), |at| at + 1));
+    }
+}
+
 /// The last bytes of stderr.
 struct Tail {
     stderr: Option<ChildStderr>,
@@ -277,8 +287,7 @@ impl Tail {
         };
         match stderr.read_buf(&mut self.kept).await {
             Ok(1..) => {
-                let surplus = self.kept.len().saturating_sub(limits::MAX_STDERR);
-                self.kept.drain(..surplus);
+                keep_last_lines(&mut self.kept);
             }
             Ok(0) | Err(_) => self.stderr = None,
         }

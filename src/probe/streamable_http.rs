@@ -249,7 +249,7 @@ impl<'t> HttpChannel<'t> {
         }
         self.trace(&mut headers, &call.traceparent);
         let request = |this: &Self| this.build(Method::GET, headers.clone(), Bytes::new());
-        let head = self.send(record, request).await?;
+        let head = self.send(record, None, request).await?;
         record.waiting = Waiting::Answer;
         let goes_on = head.status() == StatusCode::OK
             && ContentKind::of(head.headers()) == ContentKind::EventStream;
@@ -322,10 +322,9 @@ impl<'t> HttpChannel<'t> {
     /// Sends a message and follows redirects; answers the head.
     async fn post(&mut self, record: &mut Record, call: &Call) -> Result<Head, Fault> {
         for _ in 0..=limits::MAX_REDIRECTS {
-            let start = record.now();
-            record.waiting = Waiting::Head;
-            let head = self.send(record, |this| this.request(call)).await?;
-            record.phase(Phase::FirstByte, start);
+            let head = self
+                .send(record, call.operation, |this| this.request(call))
+                .await?;
             if let Some(operation) = call.operation {
                 record.saw_status(operation, head.status().as_u16());
             }
@@ -367,28 +366,40 @@ impl<'t> HttpChannel<'t> {
     async fn send(
         &mut self,
         record: &mut Record,
+        operation: Option<usize>,
         request: impl Fn(&Self) -> Request<Full<Bytes>>,
     ) -> Result<Head, Fault> {
         if !self.is_reusable().await {
+            if let Some(fault) = self.connection.as_mut().and_then(Connection::broken_unused) {
+                return Err(fault);
+            }
             self.connect(record).await?;
-            record.waiting = Waiting::Head;
         }
-        let first = request(self);
-        let connection = self.open_connection()?;
-        let reused = connection.used;
-        match connection.send(first).await {
+        let reused = self.open_connection()?.used;
+        match self.send_once(record, operation, request(self)).await {
             Err(fault)
                 if reused
                     && matches!(fault.reason, Reason::HttpClosed | Reason::ConnectionReset) =>
             {
                 // It was closed just as we wrote: that is no answer, and the request is safe to repeat.
                 self.connect(record).await?;
-                record.waiting = Waiting::Head;
-                let again = request(self);
-                self.open_connection()?.send(again).await
+                self.send_once(record, operation, request(self)).await
             }
             result => result,
         }
+    }
+
+    async fn send_once(
+        &mut self,
+        record: &mut Record,
+        operation: Option<usize>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Head, Fault> {
+        record.waiting = Waiting::Head;
+        let start = record.sending(operation);
+        let head = self.open_connection()?.send(request).await?;
+        record.phase(Phase::FirstByte, start);
+        Ok(head)
     }
 
     fn request(&self, call: &Call) -> Request<Full<Bytes>> {
@@ -498,7 +509,7 @@ impl<'t> HttpChannel<'t> {
         // Timed like a probe of its own, which nobody reads.
         let mut record = Record::start();
         let request = |this: &Self| this.build(Method::DELETE, headers.clone(), Bytes::new());
-        let head = self.send(&mut record, request).await?;
+        let head = self.send(&mut record, None, request).await?;
         let status = head.status();
         let mut body = head.into_body();
         let connection = self.open_connection()?;

@@ -9,9 +9,6 @@ use tabled::settings::{Color, Modify, Padding, Style};
 use super::CheckReport;
 use crate::model::{Evidence, Failure, Judgement, ProbeResult, State, Target, TargetStatus};
 
-/// Columns of the last, longest cell that are shown when the output is no terminal.
-const WIDE: usize = 200;
-
 /// How a table may look.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
@@ -205,9 +202,10 @@ fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) ->
                 + 2
         })
         .sum();
+    // Where nobody sees columns a row is a line.
     let room = look
         .width
-        .map_or(WIDE, |width| width.saturating_sub(others).max(30));
+        .map_or(usize::MAX, |width| width.saturating_sub(others).max(30));
     let rows = rows.into_iter().map(|mut row| {
         if let Some(last) = row.last_mut() {
             *last = wrapped(last, room);

@@ -112,7 +112,9 @@ fn exporter(
     endpoint: &str,
     settings: &ExportSettings,
 ) -> Result<SpanExporter, Box<dyn std::error::Error>> {
-    let client = reqwest::Client::builder().timeout(settings.timeout).build()?;
+    let client = reqwest::Client::builder()
+        .timeout(settings.timeout)
+        .build()?;
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)

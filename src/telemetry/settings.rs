@@ -108,7 +108,7 @@ impl ExportSettings {
             .endpoint
             .as_deref()
             .and_then(|endpoint| Url::parse(endpoint).ok());
-        url.map(|url| format!("{}{}", url.origin().ascii_serialization(), url.path()))
+        url.map(|url| url.origin().ascii_serialization())
             .unwrap_or_default()
     }
 
