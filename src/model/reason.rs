@@ -144,6 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_reason_is_explained() {
+        let explained = include_str!("../../probes/README.md");
+        for reason in Reason::ALL {
+            assert!(explained.contains(&format!("`{reason}`")), "{reason}");
+        }
+    }
+
+    #[test]
     fn the_code_in_json_is_the_code_in_tables() {
         assert!(!Reason::ALL.is_empty());
         for reason in Reason::ALL {
