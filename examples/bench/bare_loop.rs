@@ -28,7 +28,10 @@ struct Replay {
 /// Shakes hands with `server` as it has recorded it, [`TARGETS`] times a second.
 pub(crate) async fn run(server: SocketAddr) -> Result<(), Trouble> {
     let recording = client::recording(server).await?;
-    let replays: Vec<_> = recording.into_iter().map(Replay::new).collect::<Result<_, _>>()?;
+    let replays: Vec<_> = recording
+        .into_iter()
+        .map(Replay::new)
+        .collect::<Result<_, _>>()?;
     let replays: Rc<[Replay]> = replays.into();
     println!("{server}");
     LocalSet::new().run_until(paced(server, replays)).await
@@ -70,7 +73,9 @@ async fn handshake(server: SocketAddr, replays: &[Replay]) -> Result<(), Trouble
 async fn send(sender: &mut SendRequest<Full<Bytes>>, replays: &[Replay]) -> Result<(), Trouble> {
     let mut session = None;
     for replay in replays {
-        let answer = sender.send_request(replay.request(session.as_ref())).await?;
+        let answer = sender
+            .send_request(replay.request(session.as_ref()))
+            .await?;
         if !answer.status().is_success() {
             return Err(format!("{} was answered {}", replay.method, answer.status()).into());
         }

@@ -27,16 +27,25 @@ impl Mcpprobe {
     /// Finds it where cargo puts it: one folder above its examples.
     pub(crate) fn find() -> Result<Self, Trouble> {
         let bench = std::env::current_exe()?;
-        let folder = bench.parent().and_then(Path::parent).ok_or("this program is nowhere")?;
+        let folder = bench
+            .parent()
+            .and_then(Path::parent)
+            .ok_or("this program is nowhere")?;
         let path = folder.join("mcpprobe");
         let built = path
             .metadata()
             .and_then(|found| found.modified())
             .map_err(|error| format!("there is no {}: {error}; run {BUILD}", path.display()))?;
         // `cargo run --example` builds the library of today, and leaves the program of yesterday.
-        let library = folder.join("libmcpprobe.rlib").metadata().and_then(|found| found.modified());
+        let library = folder
+            .join("libmcpprobe.rlib")
+            .metadata()
+            .and_then(|found| found.modified());
         if library.is_ok_and(|library| built < library) {
-            eprintln!("WARNING: {} is older than the library beside it; run {BUILD}", path.display());
+            eprintln!(
+                "WARNING: {} is older than the library beside it; run {BUILD}",
+                path.display()
+            );
         }
         Ok(Self(path))
     }
@@ -54,10 +63,18 @@ impl Mcpprobe {
     }
 
     /// `watch` of `file`, everything that it says going to `log`.
-    pub(crate) fn watch(&self, file: &Path, log: &Path) -> Result<tokio::process::Command, Trouble> {
+    pub(crate) fn watch(
+        &self,
+        file: &Path,
+        log: &Path,
+    ) -> Result<tokio::process::Command, Trouble> {
         let log = File::create(log)?;
         let mut command = self.command();
-        command.arg("watch").arg(file).stdout(log.try_clone()?).stderr(log);
+        command
+            .arg("watch")
+            .arg(file)
+            .stdout(log.try_clone()?)
+            .stderr(log);
         Ok(command.into())
     }
 
@@ -77,7 +94,11 @@ impl Mcpprobe {
     }
 
     /// Many of them, one after the other.
-    pub(crate) fn check_often(&self, runs: usize, arguments: &[&OsStr]) -> Result<Vec<Run>, Trouble> {
+    pub(crate) fn check_often(
+        &self,
+        runs: usize,
+        arguments: &[&OsStr],
+    ) -> Result<Vec<Run>, Trouble> {
         (0..runs).map(|_| self.check(arguments)).collect()
     }
 }
@@ -100,7 +121,8 @@ pub(crate) fn legacy_servers(count: usize, server: SocketAddr) -> String {
 fn configuration(count: usize, server: SocketAddr, era: &str) -> String {
     let mut text = format!("[defaults]\nevery = \"1s\"\nera = \"{era}\"\n");
     for number in 0..count {
-        let server = format!("[[server]]\nname = \"server-{number}\"\nurl = \"http://{server}/mcp\"\n");
+        let server =
+            format!("[[server]]\nname = \"server-{number}\"\nurl = \"http://{server}/mcp\"\n");
         text.push_str(&server);
     }
     text

@@ -171,15 +171,20 @@ impl Bench {
         for turn in 0..TURNS {
             eprintln!("turn {} of {TURNS}", turn + 1);
             for (index, paced) in paced.iter_mut().enumerate() {
-                let (windows, memory) = match index.checked_sub(1).and_then(|i| self.subjects.get(i)) {
-                    None => self.measure_loop().await?,
-                    Some(subject) => self.measure_watch(subject, turn == 0).await?,
-                };
+                let (windows, memory) =
+                    match index.checked_sub(1).and_then(|i| self.subjects.get(i)) {
+                        None => self.measure_loop().await?,
+                        Some(subject) => self.measure_watch(subject, turn == 0).await?,
+                    };
                 paced.windows.extend(windows);
                 paced.memory = paced.memory.max(memory);
             }
         }
-        Ok(Figures { check_url, check_file, paced })
+        Ok(Figures {
+            check_url,
+            check_file,
+            paced,
+        })
     }
 
     async fn measure_loop(&self) -> Result<(Vec<Window>, u64), Trouble> {
@@ -192,7 +197,11 @@ impl Bench {
         Ok((windows, memory))
     }
 
-    async fn measure_watch(&self, subject: &Subject, new: bool) -> Result<(Vec<Window>, u64), Trouble> {
+    async fn measure_watch(
+        &self,
+        subject: &Subject,
+        new: bool,
+    ) -> Result<(Vec<Window>, u64), Trouble> {
         let log = subject.file.with_extension("log");
         let before = self.spans(subject).await?;
         let program = Program::spawn(&mut self.mcpprobe.watch(&subject.file, &log)?)?;
@@ -202,7 +211,9 @@ impl Bench {
         program.end().await?;
         // One line for each server's first result and one at the start: any other one is trouble.
         let lines = std::fs::read_to_string(&log)?;
-        let trouble = lines.lines().filter(|line| !line.contains("  up  ") && !line.contains("watching"));
+        let trouble = lines
+            .lines()
+            .filter(|line| !line.contains("  up  ") && !line.contains("watching"));
         for line in trouble.take(5) {
             eprintln!("TROUBLE in {}: {line}", subject.name);
         }

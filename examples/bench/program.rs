@@ -35,9 +35,14 @@ impl Program {
     }
 
     /// Starts this program again with `arguments`; answers the address that it tells once it is ready.
-    pub(crate) async fn start_role<S: AsRef<OsStr>>(arguments: &[S]) -> Result<(Self, SocketAddr), Trouble> {
+    pub(crate) async fn start_role<S: AsRef<OsStr>>(
+        arguments: &[S],
+    ) -> Result<(Self, SocketAddr), Trouble> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut program = Self::spawn(&mut command)?;
         let stdout = program.child.stdout.take().ok_or("no stdout")?;
         let mut line = String::new();
@@ -52,7 +57,8 @@ impl Program {
 
     /// The most memory that it ever had resident, in kB.
     pub(crate) fn peak_memory(&self) -> Result<u64, Trouble> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let number = line.and_then(|line| line.split_whitespace().next());
         Ok(number.ok_or("the kernel tells no VmHWM")?.parse()?)
@@ -74,7 +80,9 @@ pub(crate) fn cpu_of_ended() -> Result<Duration, Trouble> {
 /// Adds up two fields of `/proc/PROCESS/stat`, `first` of those behind the name and the one after it.
 fn cpu(process: &str, first: usize) -> Result<Duration, Trouble> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("/proc/PID/stat looks unlike itself")?;
+    let (_, fields) = stat
+        .rsplit_once(')')
+        .ok_or("/proc/PID/stat looks unlike itself")?;
     let mut ticks = 0;
     for field in fields.split_whitespace().skip(first).take(2) {
         ticks += field.parse::<u32>()?;
@@ -83,7 +91,9 @@ fn cpu(process: &str, first: usize) -> Result<Duration, Trouble> {
 }
 
 /// Runs `work` until its end, or until the program that has started this one is gone: then stdin ends.
-pub(crate) async fn until_orphaned(work: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
+pub(crate) async fn until_orphaned(
+    work: impl Future<Output = Result<(), Trouble>>,
+) -> Result<(), Trouble> {
     let mut stdin = tokio::io::stdin();
     let mut nothing = [0];
     tokio::select! {

@@ -83,7 +83,10 @@ struct Call<'a> {
 }
 
 impl Server {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         self.record(&head, &body);
@@ -99,7 +102,12 @@ impl Server {
                 Response::new(Full::default())
             }
             (_, COUNTS) => json(&self.counts()),
-            (_, RECORDING) => json(&*self.recording.lock().unwrap_or_else(PoisonError::into_inner)),
+            (_, RECORDING) => json(
+                &*self
+                    .recording
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            ),
             _ => status(StatusCode::NOT_FOUND),
         })
     }
@@ -128,7 +136,10 @@ impl Server {
     }
 
     fn record(&self, head: &http::request::Parts, body: &Bytes) {
-        let mut recording = self.recording.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recording = self
+            .recording
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let complete = recording.last().is_some_and(|last| last.method == "DELETE");
         if complete || head.uri.path() != "/mcp" {
             return;

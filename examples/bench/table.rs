@@ -45,25 +45,53 @@ impl Paced {
 #[expect(clippy::cast_precision_loss, reason = "some thousands")]
 pub(crate) fn print(figures: &Figures, targets: usize) {
     println!("{:<42}{:>10}{:>10}{:>10}", "", "median", "least", "most");
-    let wall = Spread::of(figures.check_url.iter().map(|run| run.wall.as_secs_f64() * 1e3));
+    let wall = Spread::of(
+        figures
+            .check_url
+            .iter()
+            .map(|run| run.wall.as_secs_f64() * 1e3),
+    );
     wall.print("check URL, ms from start to exit", 1);
     let each = 1e3 / targets as f64;
-    let cpu = Spread::of(figures.check_file.iter().map(|run| run.cpu.as_secs_f64() * each));
+    let cpu = Spread::of(
+        figures
+            .check_file
+            .iter()
+            .map(|run| run.cpu.as_secs_f64() * each),
+    );
     cpu.print("check FILE, 64 at once, CPU ms/handshake", 3);
     for paced in &figures.paced {
-        paced.efficiency().print(&format!("{}, handshakes/CPU s", paced.name), 0);
+        paced
+            .efficiency()
+            .print(&format!("{}, handshakes/CPU s", paced.name), 0);
     }
     for paced in &figures.paced {
         let pace = Spread::of(paced.windows.iter().map(|window| window.pace));
         pace.print(&format!("{}, starts/s", paced.name), 0);
     }
     for paced in &figures.paced {
-        println!("{:<42}{:>10.1}", format!("{}, MB at most", paced.name), paced.memory as f64 / 1024.0);
+        println!(
+            "{:<42}{:>10.1}",
+            format!("{}, MB at most", paced.name),
+            paced.memory as f64 / 1024.0
+        );
     }
     println!();
-    judge("check URL", wall.median, "at most", CHECK_MS, wall.median <= CHECK_MS);
+    judge(
+        "check URL",
+        wall.median,
+        "at most",
+        CHECK_MS,
+        wall.median <= CHECK_MS,
+    );
     for (watch, ratio) in ratios(&figures.paced) {
-        judge(&format!("{watch} / loop"), ratio, "at least", EFFICIENCY, ratio >= EFFICIENCY);
+        judge(
+            &format!("{watch} / loop"),
+            ratio,
+            "at least",
+            EFFICIENCY,
+            ratio >= EFFICIENCY,
+        );
     }
     for paced in &figures.paced {
         complain(paced, targets as f64);
@@ -89,11 +117,15 @@ fn complain(paced: &Paced, pace: f64) {
     let name = paced.name;
     let found = Spread::of(paced.windows.iter().map(|window| window.pace)).median;
     if (found / pace - 1.0).abs() > PACE_TOLERANCE {
-        println!("WRONG PACE: {name} began {found:.0} handshakes a second instead of {pace:.0}: its figures mean nothing");
+        println!(
+            "WRONG PACE: {name} began {found:.0} handshakes a second instead of {pace:.0}: its figures mean nothing"
+        );
     }
     let discovers: u64 = paced.windows.iter().map(|window| window.discovers).sum();
     if discovers > 0 {
-        println!("WRONG REQUESTS: {name} asked {discovers} times for the era, which it should have known");
+        println!(
+            "WRONG REQUESTS: {name} asked {discovers} times for the era, which it should have known"
+        );
     }
 }
 
@@ -110,7 +142,11 @@ impl Spread {
         numbers.sort_unstable_by(f64::total_cmp);
         let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);
         let middle = numbers.len() / 2;
-        let below = if numbers.len() % 2 == 0 { middle.saturating_sub(1) } else { middle };
+        let below = if numbers.len() % 2 == 0 {
+            middle.saturating_sub(1)
+        } else {
+            middle
+        };
         Self {
             least: at(0),
             median: f64::midpoint(at(below), at(middle)),
@@ -119,7 +155,11 @@ impl Spread {
     }
 
     fn print(&self, what: &str, decimals: usize) {
-        let Self { least, median, most } = self;
+        let Self {
+            least,
+            median,
+            most,
+        } = self;
         println!("{what:<42}{median:>10.decimals$}{least:>10.decimals$}{most:>10.decimals$}");
     }
 }

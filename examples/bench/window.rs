@@ -23,7 +23,11 @@ pub(crate) struct Window {
 }
 
 /// Looks at `program`, which alone uses `server`, for `count` windows.
-pub(crate) async fn windows(program: &Program, server: SocketAddr, count: usize) -> Result<Vec<Window>, Trouble> {
+pub(crate) async fn windows(
+    program: &Program,
+    server: SocketAddr,
+    count: usize,
+) -> Result<Vec<Window>, Trouble> {
     let mut windows = Vec::with_capacity(count);
     let mut before = look(program, server).await?;
     for _ in 0..count {

@@ -53,9 +53,13 @@ pub async fn probe(
     let mut record = Record::start();
     let root = rpc::traceparent(record.trace_id, record.root_span);
     let mut ladder = Ladder::new(target, &mut channel, &mut record);
-    let end = tokio::select! {
-        end = tokio::time::timeout(target.timeout, ladder.climb(hint)) => Some(end),
-        () = cancel.cancelled() => None,
+    let end = {
+        // Pinned first: it is some kilobytes, which would be moved into the timeout and the select.
+        let climb = std::pin::pin!(ladder.climb(hint));
+        tokio::select! {
+            end = tokio::time::timeout(target.timeout, climb) => Some(end),
+            () = cancel.cancelled() => None,
+        }
     };
     if !matches!(end, Some(Ok(Ok(())))) {
         // An exchange may have stopped half-way: nothing more can be said on its connection.

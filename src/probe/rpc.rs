@@ -228,6 +228,14 @@ fn not_a_message(bytes: &[u8], error: &serde_json::Error) -> Fault {
 
 /// Whether arrays and objects are nested deeper than `limit`. One pass, no recursion, no memory.
 fn deeper_than(bytes: &[u8], limit: usize) -> bool {
+    // Nearly always the first, quick look is enough.
+    let brackets = bytes
+        .iter()
+        .filter(|byte| matches!(byte, b'[' | b'{'))
+        .count();
+    if brackets <= limit {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in bytes {
         if in_string {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming as Body;
 use url::{Host, Url};
@@ -37,6 +37,7 @@ pub(super) struct HttpChannel<'t> {
     endpoint: &'t HttpEndpoint,
     /// Where requests go: the endpoint's URL, or where it redirected to.
     url: Url,
+    place: Place,
     /// The user's headers may be sent to `url`.
     trusted: bool,
     connection: Option<Connection>,
@@ -60,6 +61,7 @@ impl<'t> HttpChannel<'t> {
             target,
             endpoint,
             url: endpoint.url.clone(),
+            place: Place::of(&endpoint.url),
             trusted: true,
             connection: None,
             session: None,
@@ -110,6 +112,13 @@ impl<'t> HttpChannel<'t> {
 
     pub(super) fn hang_up(&mut self) {
         self.connection = None;
+    }
+
+    /// From now on requests go to `url`, over a connection of its own.
+    fn go_to(&mut self, url: Url) {
+        self.place = Place::of(&url);
+        self.url = url;
+        self.hang_up();
     }
 
     pub(super) fn agreed(&mut self, version: &str) {
@@ -422,9 +431,7 @@ impl<'t> HttpChannel<'t> {
     /// What every request of ours carries; the user's headers win over `User-Agent`.
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(16);
-        if let Ok(host) = HeaderValue::from_str(&authority(&self.url)) {
-            headers.insert(HOST, host);
-        }
+        headers.insert(HOST, self.place.host.clone());
         headers.insert(USER_AGENT, AGENT);
         if let Some(version) = &self.version {
             headers.insert(PROTOCOL_VERSION, version.clone());
@@ -454,12 +461,7 @@ impl<'t> HttpChannel<'t> {
     fn build(&self, method: Method, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        let path = match self.url.query() {
-            Some(query) => format!("{}?{query}", self.url.path()).parse(),
-            None => self.url.path().parse(),
-        };
-        // A parsed URL's path and query are valid in a request line.
-        *request.uri_mut() = path.unwrap_or_default();
+        *request.uri_mut() = self.place.path.clone();
         *request.headers_mut() = headers;
         request
     }
@@ -468,8 +470,7 @@ impl<'t> HttpChannel<'t> {
         let to = redirect::target(self.target.redirects, &self.url, head)?;
         // Credentials do not follow to another origin, nor come back from there.
         self.trusted &= redirect::is_same_origin(&self.url, &to);
-        self.url = to;
-        self.hang_up();
+        self.go_to(to);
         Ok(())
     }
 
@@ -498,8 +499,7 @@ impl<'t> HttpChannel<'t> {
 
     async fn delete(&mut self, session: &Session, traceparent: &str) -> Result<StatusCode, Fault> {
         if self.url != session.url {
-            self.hang_up();
-            self.url = session.url.clone();
+            self.go_to(session.url.clone());
             self.trusted = session.trusted;
         }
         let mut headers = self.headers();
@@ -520,10 +520,27 @@ impl<'t> HttpChannel<'t> {
     }
 }
 
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
+/// A URL as requests name it.
+struct Place {
+    host: HeaderValue,
+    path: Uri,
+}
+
+impl Place {
+    fn of(url: &Url) -> Self {
+        let host = url.host_str().unwrap_or_default();
+        let host = match url.port() {
+            Some(port) => HeaderValue::from_str(&format!("{host}:{port}")),
+            None => HeaderValue::from_str(host),
+        };
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()).parse(),
+            None => url.path().parse(),
+        };
+        // A parsed URL's host, path and query are valid in a request.
+        Self {
+            host: host.unwrap_or_else(|_| HeaderValue::from_static("")),
+            path: path.unwrap_or_default(),
+        }
     }
 }
