@@ -65,11 +65,7 @@ fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
         return Err("`--at` lies in the future, or before there were traces".to_owned());
     }
     let path = &config.store.path;
-    let reader = if path.exists() {
-        Some(Reader::open(path)?)
-    } else {
-        None
-    };
+    let reader = Reader::open_if_made(path)?;
     let stored = match (&args.incident, &args.server, args.at, &reader) {
         (Some(id), _, _, Some(reader)) => reader.incident(id)?,
         (_, Some(name), Some(at), Some(reader)) => reader.incident_at(name, at)?,

@@ -12,26 +12,24 @@ use crate::store::{self, Reader};
 pub(super) fn run(args: &StatusArgs) -> Result<Exit, String> {
     let config = load(&args.file)?;
     let path = &config.store.path;
-    let targets = if path.exists() {
-        let reader = Reader::open(path)?;
-        config
+    let reader = Reader::open_if_made(path)?;
+    let targets = match &reader {
+        Some(reader) => config
             .targets
             .iter()
             .map(|target| {
-                reader
-                    .status(&target.name)
-                    .map(|status| explained(status, &config))
+                let status = reader.status(&target.name)?;
+                Ok(explained(status, &config))
             })
-            .collect::<Result<Vec<_>, _>>()?
-    } else {
-        config
+            .collect::<Result<Vec<_>, String>>()?,
+        None => config
             .targets
             .iter()
             .map(|target| TargetStatus::unknown(&target.name))
-            .collect()
+            .collect(),
     };
     if !store::is_watched(path) {
-        let what = if path.exists() {
+        let what = if reader.is_some() {
             "this is what the last one knew"
         } else {
             "none has run yet"

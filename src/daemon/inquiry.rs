@@ -73,11 +73,7 @@ impl Inquiry {
     /// Reads what the store knows. Blocks.
     fn case(&self, subject: Subject) -> Result<Case, String> {
         // Somebody else's alert may come before any `watch` has made a store.
-        let reader = if self.store.exists() {
-            Some(Reader::open(&self.store)?)
-        } else {
-            None
-        };
+        let reader = Reader::open_if_made(&self.store)?;
         let service = self.service(&subject.target, reader.as_ref())?;
         let remembered = match &reader {
             Some(reader) => reader.remembered(&subject.target)?,

@@ -54,14 +54,21 @@ pub struct History {
 }
 
 impl Reader {
-    /// Opens an existing store.
+    /// Opens a store; `None` when no `watch` has made one yet.
+    ///
+    /// # Errors
+    /// A sentence when the file cannot be used.
+    pub fn open_if_made(path: &Path) -> Result<Option<Self>, String> {
+        let connection = schema::open_to_read(path)?;
+        Ok(connection.map(|connection| Self { connection }))
+    }
+
+    /// Opens a store that has been made.
     ///
     /// # Errors
     /// A sentence when the file is missing or cannot be used.
     pub fn open(path: &Path) -> Result<Self, String> {
-        Ok(Self {
-            connection: schema::open_to_read(path)?,
-        })
+        Self::open_if_made(path)?.ok_or_else(|| format!("there is no store {}", path.display()))
     }
 
     /// The status of the target called `name`; unknown when the store has never heard of it.

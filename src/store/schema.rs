@@ -73,8 +73,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, String> {
     Ok(connection)
 }
 
-/// Opens an existing file for reading.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, String> {
+/// Opens a file for reading; `None` when there is none, or when the first `watch` is just making it.
+pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, String> {
+    if !path.exists() {
+        return Ok(None);
+    }
     // Not read-only: a reader of a write-ahead log has to take part in its locking.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
@@ -84,10 +87,11 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, String> {
         .and_then(|()| connection.pragma_update(None, "query_only", true))
         .and_then(|()| version(&connection))
         .map_err(|error| cannot_open(path, &error))?;
-    if ready != VERSION {
-        return Err(wrong_version(path, ready));
+    match ready {
+        VERSION => Ok(Some(connection)),
+        0 => Ok(None),
+        other => Err(wrong_version(path, other)),
     }
-    Ok(connection)
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
