@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         }
     };
     mcpprobe::install_tls_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread: at 2,000 probes a second handing work between two cost a third of all CPU time. What
+    // would hold it up (the store, a backend's answer, name resolution) has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let result = match runtime {

@@ -115,9 +115,10 @@ async fn measure() -> Result<(), Trouble> {
             ("watch, spans exported", "on", Some(sink)),
             ("watch, no spans", "off", None),
         ]
-        .map(|(name, file, sink)| Subject {
+        // A folder each, for there the store is.
+        .map(|(name, place, sink)| Subject {
             name,
-            file: folder.path().join(format!("{file}.toml")),
+            file: folder.path().join(place).join("servers.toml"),
             sink,
         }),
         mcpprobe,
@@ -125,6 +126,7 @@ async fn measure() -> Result<(), Trouble> {
     };
     for subject in &bench.subjects {
         let text = command::servers(TARGETS, address, subject.sink);
+        subject.file.parent().map_or(Ok(()), std::fs::create_dir)?;
         std::fs::write(&subject.file, text)?;
     }
     bench.record(folder.path().join("recording.toml")).await?;
@@ -176,7 +178,7 @@ impl Bench {
                         None => self.measure_loop().await?,
                         Some(subject) => self.measure_watch(subject, turn == 0).await?,
                     };
-                paced.windows.extend(windows);
+                paced.turns.push(windows);
                 paced.memory = paced.memory.max(memory);
             }
         }

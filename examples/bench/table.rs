@@ -22,7 +22,8 @@ pub(crate) struct Figures {
 /// What runs at a pace.
 pub(crate) struct Paced {
     name: &'static str,
-    pub(crate) windows: Vec<Window>,
+    /// Turn by turn; the others' turns lie between.
+    pub(crate) turns: Vec<Vec<Window>>,
     /// At its peak, in kB.
     pub(crate) memory: u64,
 }
@@ -31,13 +32,29 @@ impl Paced {
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
-            windows: Vec::new(),
+            turns: Vec::new(),
             memory: 0,
         }
     }
 
+    fn windows(&self) -> impl Iterator<Item = &Window> {
+        self.turns.iter().flatten()
+    }
+
     fn efficiency(&self) -> Spread {
-        Spread::of(self.windows.iter().map(|window| window.efficiency))
+        Spread::of(self.windows().map(|window| window.efficiency))
+    }
+
+    fn pace(&self) -> Spread {
+        Spread::of(self.windows().map(|window| window.pace))
+    }
+
+    /// Its efficiency as a share of `bare`'s, each turn with the one beside it: how far their ratio
+    /// is to be believed.
+    fn shares(&self, bare: &Self) -> Spread {
+        let median = |turn: &[Window]| Spread::of(turn.iter().map(|w| w.efficiency)).median;
+        let pairs = self.turns.iter().zip(&bare.turns);
+        Spread::of(pairs.map(|(own, bare)| median(own) / median(bare)))
     }
 }
 
@@ -45,83 +62,71 @@ impl Paced {
 #[expect(clippy::cast_precision_loss, reason = "some thousands")]
 pub(crate) fn print(figures: &Figures, targets: usize) {
     println!("{:<42}{:>10}{:>10}{:>10}", "", "median", "least", "most");
-    let wall = Spread::of(
-        figures
-            .check_url
-            .iter()
-            .map(|run| run.wall.as_secs_f64() * 1e3),
-    );
+    let wall = Spread::of(figures.check_url.iter().map(|r| r.wall.as_secs_f64() * 1e3));
     wall.print("check URL, ms from start to exit", 1);
     let each = 1e3 / targets as f64;
     let cpu = Spread::of(
         figures
             .check_file
             .iter()
-            .map(|run| run.cpu.as_secs_f64() * each),
+            .map(|r| r.cpu.as_secs_f64() * each),
     );
     cpu.print("check FILE, 64 at once, CPU ms/handshake", 3);
     for paced in &figures.paced {
-        paced
-            .efficiency()
-            .print(&format!("{}, handshakes/CPU s", paced.name), 0);
+        let efficiency = paced.efficiency();
+        efficiency.print(&format!("{}, handshakes/CPU s", paced.name), 0);
     }
     for paced in &figures.paced {
-        let pace = Spread::of(paced.windows.iter().map(|window| window.pace));
-        pace.print(&format!("{}, starts/s", paced.name), 0);
+        paced.pace().print(&format!("{}, starts/s", paced.name), 0);
     }
     for paced in &figures.paced {
-        println!(
-            "{:<42}{:>10.1}",
-            format!("{}, MB at most", paced.name),
-            paced.memory as f64 / 1024.0
-        );
+        let what = format!("{}, MB at most", paced.name);
+        println!("{what:<42}{:>10.1}", paced.memory as f64 / 1024.0);
     }
     println!();
+    let promise = format!("at most {CHECK_MS}");
     judge(
-        "check URL",
+        "check URL, ms",
         wall.median,
-        "at most",
-        CHECK_MS,
+        &promise,
         wall.median <= CHECK_MS,
     );
-    for (watch, ratio) in ratios(&figures.paced) {
-        judge(
-            &format!("{watch} / loop"),
-            ratio,
-            "at least",
-            EFFICIENCY,
-            ratio >= EFFICIENCY,
-        );
+    if let Some((bare, watches)) = figures.paced.split_first() {
+        for watch in watches {
+            compare(watch, bare);
+        }
     }
     for paced in &figures.paced {
         complain(paced, targets as f64);
     }
+    println!("\nrepeat: cargo build --release --bins && cargo run --release --example bench");
 }
 
-/// Each `watch` against the loop, medians of one run.
-fn ratios(paced: &[Paced]) -> Vec<(&'static str, f64)> {
-    let Some((bare, watches)) = paced.split_first() else {
-        return Vec::new();
-    };
-    let bare = bare.efficiency().median;
-    let ratio = |watch: &Paced| (watch.name, watch.efficiency().median / bare);
-    watches.iter().map(ratio).collect()
+/// The ratio of medians, which is what is promised.
+fn compare(watch: &Paced, bare: &Paced) {
+    let ratio = watch.efficiency().median / bare.efficiency().median;
+    let Spread { least, most, .. } = watch.shares(bare);
+    let promise = format!("at least {EFFICIENCY}; by turns {least:.2} to {most:.2}");
+    let what = format!("{} / {}", watch.name, bare.name);
+    judge(&what, ratio, &promise, ratio >= EFFICIENCY);
 }
 
-fn judge(what: &str, found: f64, relation: &str, promised: f64, kept: bool) {
+fn judge(what: &str, found: f64, promise: &str, kept: bool) {
     let kept = if kept { "kept" } else { "NOT KEPT" };
-    println!("{what:<42}{found:>10.2}   promised: {relation} {promised}: {kept}");
+    println!("{what:<42}{found:>10.2}  {kept}: {promise}");
 }
 
-fn complain(paced: &Paced, pace: f64) {
+fn complain(paced: &Paced, wanted: f64) {
     let name = paced.name;
-    let found = Spread::of(paced.windows.iter().map(|window| window.pace)).median;
-    if (found / pace - 1.0).abs() > PACE_TOLERANCE {
+    let pace = paced.pace().median;
+    // Written so that a pace that is no number is wrong too.
+    let right = (pace / wanted - 1.0).abs() <= PACE_TOLERANCE;
+    if !right {
         println!(
-            "WRONG PACE: {name} began {found:.0} handshakes a second instead of {pace:.0}: its figures mean nothing"
+            "WRONG PACE: {name} began {pace:.0} handshakes a second instead of {wanted:.0}: its figures mean nothing"
         );
     }
-    let discovers: u64 = paced.windows.iter().map(|window| window.discovers).sum();
+    let discovers: u64 = paced.windows().map(|window| window.discovers).sum();
     if discovers > 0 {
         println!(
             "WRONG REQUESTS: {name} asked {discovers} times for the era, which it should have known"
@@ -142,7 +147,7 @@ impl Spread {
         numbers.sort_unstable_by(f64::total_cmp);
         let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);
         let middle = numbers.len() / 2;
-        let below = if numbers.len() % 2 == 0 {
+        let below = if numbers.len().is_multiple_of(2) {
             middle.saturating_sub(1)
         } else {
             middle

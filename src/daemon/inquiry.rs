@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::runtime::Handle;
+
 use crate::correlate::{self, Jaeger};
 use crate::model::{Case, Evidence, Judgement, ServiceName, Target, TracesSettings, Window};
 use crate::store::Reader;
@@ -56,18 +58,27 @@ impl Inquiry {
         let case = tokio::task::spawn_blocking(move || this.case(subject))
             .await
             .map_err(|error| format!("cannot read the store: {error}"))??;
+        let this = self.clone();
+        let runtime = Handle::current();
+        // A busy service's spans are megabytes of JSON: reading them must not hold up the probes.
+        tokio::task::spawn_blocking(move || runtime.block_on(this.judge(case)))
+            .await
+            .map_err(|error| format!("cannot judge: {error}"))
+    }
+
+    async fn judge(&self, case: Case) -> Finding {
         let now = SystemTime::now();
         let jaeger = self.jaeger.fresh();
         let evidence = correlate::gather(&case, &jaeger, now).await;
         let judgement = correlate::judge(&evidence);
         let last = self.settings.recheck.last().copied().unwrap_or_default();
-        Ok(Finding {
+        Finding {
             provisional: now < case.at + last,
             queries: jaeger.take_queries(),
             case,
             evidence,
             judgement,
-        })
+        }
     }
 
     /// Reads what the store knows. Blocks.
