@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ const START_WAIT: Duration = Duration::from_secs(120);
 /// Between two looks at a server that does not accept connections yet.
 const START_POLL: Duration = Duration::from_millis(200);
 
+/// For the last output of a server that has ended to be read; what it started may hold its streams open for ever.
+const OUTPUT_GRACE: Duration = Duration::from_millis(300);
+const OUTPUT_POLL: Duration = Duration::from_millis(5);
+
 /// What a server gets to end by itself after SIGTERM is the probe's limit; before it, nothing: an HTTP server waits for nobody.
 const END_PATIENCE: Duration = Duration::ZERO;
 
@@ -29,6 +34,8 @@ pub struct Started {
 struct Server {
     process: Mutex<ProcessGroup>,
     output: Arc<Mutex<Vec<u8>>>,
+    /// Its streams that have not ended yet.
+    open: Arc<AtomicUsize>,
     since: Instant,
     /// It was seen accepting connections: from then on a refusal is an outage.
     accepted: Mutex<bool>,
@@ -50,11 +57,13 @@ impl Started {
             })?;
             let output = Arc::new(Mutex::new(Vec::new()));
             let (_, stdout, stderr) = process.streams();
-            tokio::spawn(keep_last(stdout, Arc::clone(&output)));
-            tokio::spawn(keep_last(stderr, Arc::clone(&output)));
+            let open = Arc::new(AtomicUsize::new(2));
+            tokio::spawn(keep_last(stdout, Arc::clone(&output), Arc::clone(&open)));
+            tokio::spawn(keep_last(stderr, Arc::clone(&output), Arc::clone(&open)));
             let server = Server {
                 process: Mutex::new(process),
                 output,
+                open,
                 since: Instant::now(),
                 accepted: Mutex::new(false),
             };
@@ -80,7 +89,7 @@ impl Started {
                 .as_ref()
                 .is_some_and(|failure| failure.layer == Layer::Transport);
             if !server.may_come_up(refused) {
-                if let Some(words) = self.last_words(target)
+                if let Some(words) = self.last_words(target).await
                     && let Some(failure) = &mut result.failure
                 {
                     failure.message = Text::new(format!("{}; {words}", failure.message));
@@ -92,11 +101,18 @@ impl Started {
     }
 
     /// Why a server that should run does not: its last words.
-    fn last_words(&self, target: &Target) -> Option<Text> {
+    async fn last_words(&self, target: &Target) -> Option<Text> {
         let server = self.servers.get(&target.name)?;
         if lock(&server.process).is_running() {
             return None;
         }
+        // It has ended; what it said last may still be on its way.
+        let read = async {
+            while server.open.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(OUTPUT_POLL).await;
+            }
+        };
+        tokio::time::timeout(OUTPUT_GRACE, read).await.ok();
         let output = lock(&server.output);
         let text = String::from_utf8_lossy(&output);
         let mut lines: Vec<_> = text
@@ -142,14 +158,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Reads a stream to its end, so that the server never blocks on it, and keeps the last of it.
-async fn keep_last(stream: Option<impl AsyncRead + Unpin>, output: Arc<Mutex<Vec<u8>>>) {
-    let Some(mut stream) = stream else {
-        return;
-    };
+async fn keep_last(
+    mut stream: Option<impl AsyncRead + Unpin>,
+    output: Arc<Mutex<Vec<u8>>>,
+    open: Arc<AtomicUsize>,
+) {
     let mut piece = [0; 1024];
-    while let Ok(read @ 1..) = stream.read(&mut piece).await {
+    while let Some(stream) = &mut stream
+        && let Ok(read @ 1..) = stream.read(&mut piece).await
+    {
         let mut output = lock(&output);
         output.extend_from_slice(piece.get(..read).unwrap_or_default());
         keep_last_lines(&mut output);
     }
+    open.fetch_sub(1, Ordering::Relaxed);
 }

@@ -1,8 +1,10 @@
 //! What several tests need: the program, other programs, free ports, waiting.
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -72,10 +74,16 @@ pub(crate) fn here(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// A port of the loopback interface on which nobody listens.
+/// A port of the loopback interface on which nobody listens, and which no other test of this run was given.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Tries `attempt` until it answers, for at most [`PATIENCE`].
