@@ -120,13 +120,7 @@ impl Reader {
             .query_row(
                 "SELECT i.id, t.name, i.opened FROM incident i JOIN target t ON t.id = i.target WHERE i.id = ?1",
                 [id],
-                |row| {
-                    Ok(StoredIncident {
-                        id: row.get(0)?,
-                        target: row.get(1)?,
-                        opened_at: time(row.get(2)?),
-                    })
-                },
+                read_incident,
             )
             .optional()
             .map_err(cannot_read)
@@ -152,13 +146,7 @@ impl Reader {
                  WHERE t.name = ?1 AND i.opened <= ?2 AND (i.closed IS NULL OR i.closed >= ?3)
                  ORDER BY i.opened DESC LIMIT 1",
                 params![name, after, before],
-                |row| {
-                    Ok(StoredIncident {
-                        id: row.get(0)?,
-                        target: row.get(1)?,
-                        opened_at: time(row.get(2)?),
-                    })
-                },
+                read_incident,
             )
             .optional()
             .map_err(cannot_read)
@@ -250,6 +238,14 @@ fn cannot_read(error: rusqlite::Error) -> String {
 
 fn read_trace(bytes: Option<Vec<u8>>) -> Option<TraceId> {
     bytes?.try_into().ok().map(TraceId)
+}
+
+fn read_incident(row: &Row<'_>) -> rusqlite::Result<StoredIncident> {
+    Ok(StoredIncident {
+        id: row.get(0)?,
+        target: row.get(1)?,
+        opened_at: time(row.get(2)?),
+    })
 }
 
 fn read_status(name: &str, row: &Row<'_>) -> rusqlite::Result<TargetStatus> {
