@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use super::terminal::{self, Progress};
 use super::{Exit, cancelled_by_signals, load};
@@ -15,7 +14,7 @@ use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, TelemetrySettings};
 use crate::daemon::Started;
 use crate::model::{ProbeResult, State, Target};
-use crate::probe;
+use crate::probe::{self, Wish};
 use crate::report::{self, CheckReport};
 use crate::telemetry::{ExportSettings, Telemetry};
 
@@ -83,19 +82,13 @@ pub(super) fn print(report: &CheckReport<'_>, format: Format) {
 fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String> {
     let mut targets = Vec::new();
     let mut telemetry = TelemetrySettings::default();
+    let env = |name: &str| std::env::var(name).ok();
     if !args.command.is_empty() {
-        targets.extend(AdHoc::Command(args.command.clone()).target());
+        targets.push(AdHoc::Command(args.command.clone()).target(&env)?);
     }
     for name in &args.targets {
         if name.contains("://") {
-            let url = Url::parse(name).map_err(|error| format!("this is no URL: {error}"))?;
-            if !matches!(url.scheme(), "http" | "https") {
-                return Err(format!(
-                    "{}:// is not supported, only http:// and https://",
-                    url.scheme()
-                ));
-            }
-            targets.extend(AdHoc::Url(url).target());
+            targets.push(AdHoc::Url(name.clone()).target(&env)?);
         } else {
             let config = load(Path::new(name))?;
             targets.extend(config.targets);
@@ -207,7 +200,7 @@ impl Round<'_> {
     async fn probe(&self, target: &Arc<Target>) -> Option<Arc<ProbeResult>> {
         let mut left = self.retries;
         loop {
-            let probe = || probe::probe(target, None, self.cancel);
+            let probe = || probe::probe(target, Wish::default(), self.cancel);
             let result = Arc::new(self.started.probe_when_up(target, probe).await?);
             self.telemetry.emit(target, &result);
             if result.state.works() {

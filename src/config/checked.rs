@@ -51,7 +51,16 @@ pub(super) struct Findings {
 
 impl Findings {
     pub(super) fn error(&mut self, complaint: Complaint) {
-        self.errors.push(complaint);
+        // What is wrong with a key of [defaults] is found for each server, and said once.
+        if !self.errors.contains(&complaint) {
+            self.errors.push(complaint);
+        }
+    }
+
+    pub(super) fn warning(&mut self, complaint: Complaint) {
+        if !self.warnings.contains(&complaint) {
+            self.warnings.push(complaint);
+        }
     }
 
     pub(super) fn substitute(

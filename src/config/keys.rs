@@ -86,6 +86,29 @@ impl<'t, 'c> Keys<'t, 'c> {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &str) -> Option<Typed<bool>> {
+        let value = self.get(key)?;
+        let flag = value.get_ref().as_bool().map(|flag| Typed {
+            value: flag,
+            span: value.span(),
+        });
+        if flag.is_none() {
+            self.wrong(value, key, "true or false");
+        }
+        flag
+    }
+
+    /// A number or a string; the number as it was typed.
+    pub(super) fn number_or_text(&mut self, key: &str) -> Option<Typed<String>> {
+        let value = self.get(key)?;
+        let number = value.get_ref().as_integer().map(|number| Typed {
+            value: number.as_str().to_owned(),
+            span: value.span(),
+        });
+        number.or_else(|| self.text(key))
+    }
+
     /// A list of strings.
     pub(super) fn texts(&mut self, key: &str) -> Option<Typed<Vec<Typed<String>>>> {
         let value = self.get(key)?;

@@ -7,6 +7,7 @@ mod complaint;
 mod endpoint;
 mod keys;
 mod mask;
+mod network;
 mod profile;
 mod raw;
 mod server;
@@ -185,31 +186,42 @@ pub fn parse(
 /// A target that was named on the command line, with every setting at its default.
 #[derive(Clone, Debug)]
 pub enum AdHoc {
-    /// A URL.
-    Url(Url),
+    /// A URL, also of a Unix-domain socket.
+    Url(String),
     /// A stdio server's command; not empty.
     Command(Vec<String>),
 }
 
 impl AdHoc {
-    /// The target; `None` for an empty command.
-    pub fn target(self) -> Option<Target> {
+    /// The target. A proxy is what the environment says, looked up by `env`.
+    ///
+    /// # Errors
+    /// A sentence when the URL cannot be used or the command is empty.
+    pub fn target(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Target, String> {
         let mut secrets = Vec::new();
         let endpoint = match self {
             Self::Url(url) => {
-                let shown = endpoint::shown_url(url.as_str());
-                Endpoint::Http(endpoint::http_endpoint(
-                    url,
-                    shown,
-                    Vec::new(),
-                    &mut secrets,
-                ))
+                let shown = endpoint::shown_url(&url);
+                let address = endpoint::parse_address(&url)
+                    .map_err(|problem| format!("this is no usable URL: {shown}: {problem}"))?;
+                let mut endpoint =
+                    endpoint::http_endpoint(address, shown, Vec::new(), &mut secrets);
+                let sources = substitute::Sources {
+                    env,
+                    folder: Path::new("."),
+                };
+                endpoint.network.proxy =
+                    network::proxy_of_environment(&sources, &endpoint.url, &mut secrets);
+                Endpoint::Http(Box::new(endpoint))
             }
             Self::Command(words) => {
                 let shown = words.join(" ");
                 let mut words = words.into_iter();
                 Endpoint::Stdio(CommandLine {
-                    program: words.next().filter(|program| !program.is_empty())?,
+                    program: words
+                        .next()
+                        .filter(|program| !program.is_empty())
+                        .ok_or("the command names no program")?,
                     args: words.collect(),
                     shown,
                     env: Default::default(),
@@ -217,8 +229,9 @@ impl AdHoc {
                 })
             }
         };
-        let profile: Profile = named_profile("handshake")?;
-        Some(Target {
+        let profile: Profile =
+            named_profile("handshake").ok_or("the profile `handshake` is missing")?;
+        Ok(Target {
             name: endpoint.shown().to_owned(),
             endpoint,
             start: None,

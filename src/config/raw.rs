@@ -10,7 +10,7 @@ use super::keys::{Keys, Typed};
 use crate::model::{EraMode, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
-const SHARED_KEYS: [&str; 8] = [
+const SHARED_KEYS: [&str; 17] = [
     "every",
     "timeout",
     "profile",
@@ -19,6 +19,15 @@ const SHARED_KEYS: [&str; 8] = [
     "trace_context",
     "headers",
     "tags",
+    "proxy",
+    "resolver",
+    "ip",
+    "source_address",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "server_name",
+    "insecure_skip_verify",
 ];
 const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
 
@@ -54,6 +63,42 @@ pub(super) struct RawServer {
     pub(super) trace_context: Option<TraceContext>,
     pub(super) headers: Vec<Pair>,
     pub(super) tags: Option<Typed<Vec<Typed<String>>>>,
+    pub(super) network: RawNetwork,
+}
+
+/// The keys of a server that say how its host is reached.
+#[derive(Default)]
+pub(super) struct RawNetwork {
+    pub(super) proxy: Option<Typed<String>>,
+    pub(super) resolver: Option<Typed<String>>,
+    pub(super) ip: Option<Typed<String>>,
+    pub(super) source_address: Option<Typed<String>>,
+    pub(super) ca_file: Option<Typed<String>>,
+    pub(super) cert_file: Option<Typed<String>>,
+    pub(super) key_file: Option<Typed<String>>,
+    pub(super) server_name: Option<Typed<String>>,
+    pub(super) insecure_skip_verify: Option<Typed<bool>>,
+}
+
+impl RawNetwork {
+    /// Where these keys stand, those that there are.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Range<usize>> {
+        let texts = [
+            &self.proxy,
+            &self.resolver,
+            &self.ip,
+            &self.source_address,
+            &self.ca_file,
+            &self.cert_file,
+            &self.key_file,
+            &self.server_name,
+        ];
+        let flag = self.insecure_skip_verify.as_ref().map(|t| t.span.clone());
+        texts
+            .into_iter()
+            .filter_map(|text| text.as_ref().map(|t| t.span.clone()))
+            .chain(flag)
+    }
 }
 
 /// A key of the user's own and its value.
@@ -158,6 +203,7 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
             ("auto", EraMode::Auto),
             ("legacy", EraMode::Legacy),
             ("modern", EraMode::Modern),
+            ("both", EraMode::Both),
         ],
     );
     server.redirects = keys.word(
@@ -179,6 +225,17 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
     );
     server.headers = keys.text_table("headers").unwrap_or_default();
     server.tags = keys.texts("tags");
+    server.network = RawNetwork {
+        proxy: keys.text("proxy"),
+        resolver: keys.text("resolver"),
+        ip: keys.number_or_text("ip"),
+        source_address: keys.text("source_address"),
+        ca_file: keys.text("ca_file"),
+        cert_file: keys.text("cert_file"),
+        key_file: keys.text("key_file"),
+        server_name: keys.text("server_name"),
+        insecure_skip_verify: keys.flag("insecure_skip_verify"),
+    };
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {

@@ -9,12 +9,13 @@ use http::{HeaderName, HeaderValue};
 
 use super::checked::Findings;
 use super::complaint::Complaint;
-use super::endpoint::{check_url, http_endpoint, shown_url};
+use super::endpoint::{check_address, http_endpoint, shown_header, shown_url};
 use super::keys::{Typed, nearest};
+use super::network::{NetworkChecker, family_of};
 use super::profile;
 use super::raw::RawServer;
 use super::substitute::Sources;
-use crate::model::{CommandLine, Endpoint, HttpEndpoint, Profile, Secret, ServiceName, Target};
+use crate::model::{CommandLine, Endpoint, Header, HttpEndpoint, Profile, Secret, ServiceName, Target};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,13 +123,15 @@ impl<'a> ServerChecker<'a> {
     fn endpoint(
         &mut self,
         raw: &RawServer,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: Vec<Header>,
         env: &BTreeMap<String, String>,
         cwd: &Path,
         secrets: &mut Vec<Secret>,
     ) -> Option<Endpoint> {
         match (&raw.url, &raw.command) {
-            (Some(url), None) => self.http(url, headers, secrets).map(Endpoint::Http),
+            (Some(url), None) => self
+                .http(raw, url, headers, secrets)
+                .map(|http| Endpoint::Http(Box::new(http))),
             (None, Some(command)) => {
                 if let Some(start) = &raw.start {
                     self.out.error(Complaint::at(
@@ -166,7 +169,9 @@ impl<'a> ServerChecker<'a> {
         let env = raw.env.iter().map(|(name, _)| name.span.clone());
         let for_programs = cwd.chain(env).filter(|_| starts_nothing);
         let headers = raw.headers.iter().map(|(name, _)| name.span.clone());
-        let for_urls = headers.filter(|_| raw.command.is_some());
+        let for_urls = headers
+            .chain(raw.network.spans())
+            .filter(|_| raw.command.is_some());
         for (span, why) in for_programs
             .map(|span| (span, "only for a `command` or `start`"))
             .chain(for_urls.map(|span| (span, "only for a `url`")))
@@ -272,7 +277,7 @@ impl<'a> ServerChecker<'a> {
         &mut self,
         raw: &RawServer,
         secrets: &mut Vec<Secret>,
-    ) -> Vec<(HeaderName, HeaderValue)> {
+    ) -> Vec<Header> {
         let own: Vec<_> = raw.headers.iter().map(|(name, _)| &name.value).collect();
         let inherited = self
             .defaults
@@ -296,7 +301,7 @@ impl<'a> ServerChecker<'a> {
         name: &Typed<String>,
         value: &Typed<String>,
         secrets: &mut Vec<Secret>,
-    ) -> Option<(HeaderName, HeaderValue)> {
+    ) -> Option<Header> {
         let text = self.out.substitute(value, self.sources)?;
         let Ok(header) = name.value.parse::<HeaderName>() else {
             self.out.error(Complaint::at(
@@ -317,7 +322,11 @@ impl<'a> ServerChecker<'a> {
         header_value.set_sensitive(true);
         secrets.extend(text.secrets);
         secrets.extend(secrets_of_header(&text.value));
-        Some((header, header_value))
+        Some(Header {
+            name: header,
+            value: header_value,
+            shown: shown_header(&text.shown),
+        })
     }
 
     fn env(&mut self, raw: &RawServer, secrets: &mut Vec<Secret>) -> BTreeMap<String, String> {
@@ -391,15 +400,34 @@ impl<'a> ServerChecker<'a> {
 
     fn http(
         &mut self,
+        raw: &RawServer,
         typed: &Typed<String>,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: Vec<Header>,
         secrets: &mut Vec<Secret>,
     ) -> Option<HttpEndpoint> {
         let text = self.out.substitute(typed, self.sources)?;
         secrets.extend(text.secrets);
-        let url = check_url(&text.value, &typed.span, "url", self.out)?;
+        let address = check_address(&text.value, &typed.span, self.out)?;
         let shown = shown_url(&text.shown);
-        Some(http_endpoint(url, shown, headers, secrets))
+        let mut endpoint = http_endpoint(address, shown, headers, secrets);
+        let mut checker = NetworkChecker {
+            own: &raw.network,
+            defaults: &self.defaults.network,
+            sources: self.sources,
+            out: self.out,
+        };
+        endpoint.network = checker.network(&endpoint.url, secrets);
+        endpoint.tls = checker.tls();
+        if let (Some(wanted), Some(found)) = (endpoint.network.family, family_of(&endpoint.url))
+            && wanted != found
+        {
+            self.out.error(Complaint::at(
+                typed.span.clone(),
+                "`url` names an address of the other family",
+                format!("`ip` says {wanted}"),
+            ));
+        }
+        Some(endpoint)
     }
 
     fn service(&mut self, raw: &RawServer) -> Option<ServiceName> {

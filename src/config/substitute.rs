@@ -1,5 +1,6 @@
 //! `${VAR}` and `${file:PATH}` in strings of the configuration.
 
+use std::io::Read;
 use std::path::Path;
 
 use crate::model::Secret;
@@ -69,17 +70,27 @@ fn look_up(name: &str, sources: &Sources<'_>) -> Result<String, String> {
             .ok_or_else(|| format!("the environment variable `{name}` is not set"));
     };
     let path = sources.folder.join(path);
-    let shown = path.display();
-    let size = std::fs::metadata(&path)
-        .map_err(|error| format!("cannot read {shown}: {error}"))?
-        .len();
-    if size > MAX_FILE {
-        return Err(format!("{shown} is larger than {MAX_FILE} bytes"));
-    }
-    let text =
-        std::fs::read_to_string(&path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text = String::from_utf8(read_limited(&path, MAX_FILE)?)
+        .map_err(|_| format!("cannot read {}: it is not UTF-8", path.display()))?;
     // Editors and `echo` end a file with a line end that is no part of the secret.
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// A whole file of at most `limit` bytes. The length is counted while reading: what metadata say of a device or a
+/// pipe means nothing.
+///
+/// # Errors
+/// A sentence with the path.
+pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read {shown}: {error}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("{shown} is larger than {limit} bytes"));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
-mod eras;
+mod dialects;
 mod inquiry;
 mod learning;
 mod round;
@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::correlate::{Jaeger, Learnt};
 use crate::model::{ProbeResult, State, Target, TracesSettings};
-use crate::probe;
+use crate::probe::{self, Wish};
 use crate::report::line::{self, LineFormat};
 use crate::schedule::{DueQueue, Finished, Limits, Runner, Slot, first_due};
 use crate::store::{Reader, Write, Writer};
 use crate::telemetry::Telemetry;
-use eras::Eras;
+use dialects::Dialects;
 use learning::{LEARN_EVERY, Learning};
 use tracker::Tracked;
 
@@ -58,7 +58,7 @@ pub struct Daemon {
     targets: Arc<[Arc<Target>]>,
     rows: Vec<i64>,
     tracked: Vec<Tracked>,
-    eras: Arc<Eras>,
+    dialects: Arc<Dialects>,
     learning: Vec<Learning>,
     writer: Arc<Writer>,
     telemetry: Telemetry,
@@ -121,7 +121,7 @@ impl Daemon {
             }
         };
         let mut daemon = Self {
-            eras: Arc::new(Eras::unknown(targets.len())),
+            dialects: Arc::new(Dialects::unknown(targets.len())),
             tracked: Vec::new(),
             learning: Vec::new(),
             targets,
@@ -143,8 +143,8 @@ impl Daemon {
         for (index, target) in Arc::clone(&self.targets).iter().enumerate() {
             let status = reader.status(&target.name)?;
             let remembered = reader.remembered(&target.name)?;
-            if let Some(era) = remembered.era {
-                self.eras.set(index, era);
+            if let Some(dialect) = remembered.dialect {
+                self.dialects.set(index, dialect);
             }
             self.learning.push(Learning {
                 passed: 0,
@@ -225,8 +225,8 @@ impl Daemon {
             })
             .collect();
         let count = slots.len();
-        let (targets, eras) = (Arc::clone(&self.targets), Arc::clone(&self.eras));
-        let work = move |index: usize| probe_future(index, &targets, &eras, &started, &stop);
+        let (targets, dialects) = (Arc::clone(&self.targets), Arc::clone(&self.dialects));
+        let work = move |index: usize| probe_future(index, &targets, &dialects, &started, &stop);
         Runner::new(
             DueQueue::new(slots),
             count,
@@ -237,7 +237,7 @@ impl Daemon {
     }
 
     fn probe(&self, index: usize, started: &Arc<Started>, stop: &CancellationToken) -> ProbeFuture {
-        probe_future(index, &self.targets, &self.eras, started, stop)
+        probe_future(index, &self.targets, &self.dialects, started, stop)
     }
 
     /// Takes in one result: store, spans, state, incident.
@@ -263,8 +263,8 @@ impl Daemon {
         });
         self.telemetry.emit(&target, &result);
         if result.state == State::Up {
-            if let Some(era) = result.era {
-                self.eras.set(index, era);
+            if let Some(dialect) = result.dialect() {
+                self.dialects.set(index, dialect);
             }
             if let Some(learning) = self.learning.get_mut(index) {
                 learning.passed += 1;
@@ -442,7 +442,7 @@ type ProbeFuture = std::pin::Pin<Box<dyn Future<Output = Option<Arc<ProbeResult>
 fn probe_future(
     index: usize,
     targets: &Arc<[Arc<Target>]>,
-    eras: &Arc<Eras>,
+    dialects: &Arc<Dialects>,
     started: &Arc<Started>,
     stop: &CancellationToken,
 ) -> ProbeFuture {
@@ -451,11 +451,14 @@ fn probe_future(
         Arc::clone(started),
         stop.clone(),
     );
-    let hint = eras.get(index);
+    let wish = Wish {
+        hint: dialects.get(index),
+        conversation: false,
+    };
     Box::pin(async move {
         let target = target?;
         let result = started
-            .probe_when_up(&target, || probe::probe(&target, hint, &stop))
+            .probe_when_up(&target, || probe::probe(&target, wish, &stop))
             .await?;
         Some(Arc::new(result))
     })

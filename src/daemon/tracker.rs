@@ -91,6 +91,8 @@ mod tests {
             state,
             failure: None,
             era: None,
+            transport: crate::model::Transport::Stdio,
+            conversation: None,
             protocol_version: None,
             server: None,
             tools: None,

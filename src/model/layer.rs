@@ -44,6 +44,8 @@ pub enum Phase {
     Dns,
     /// TCP connect, both address families raced.
     Connect,
+    /// A proxy's `CONNECT`.
+    Proxy,
     /// TLS handshake.
     Tls,
     /// Start of a stdio server's process.
@@ -60,6 +62,7 @@ impl Phase {
         match self {
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Spawn => "spawn",
             Self::FirstByte => "first_byte",

@@ -3,6 +3,7 @@
 //! No I/O, no async and no clock in here. A word of `README.md`, a type of this
 //! folder and a word on the page are the same word.
 
+mod conversation;
 mod evidence;
 mod id;
 mod layer;
@@ -15,6 +16,7 @@ mod target;
 mod text;
 mod verdict;
 
+pub use conversation::{Conversation, Remark, RemarkKind};
 pub use evidence::{
     BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
     Window,
@@ -24,13 +26,13 @@ pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
 pub use result::{
-    Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo, SessionEnd,
+    Dialect, Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo, SessionEnd,
 };
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
-    CommandLine, Endpoint, EraMode, HttpEndpoint, Redirects, Secret, ServiceName, Target,
-    TraceContext, TracesSettings,
+    CommandLine, Endpoint, EraMode, Header, HttpEndpoint, Identity, IpFamily, Network, Proxy, Redirects,
+    Secret, ServiceName, Target, TlsSettings, TraceContext, TracesSettings, Transport,
 };
 pub use text::Text;
 pub use verdict::{Control, Judgement, Rule, Verdict};

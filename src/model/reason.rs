@@ -41,6 +41,8 @@ reasons! {
     ConnectTimeout = "connect_timeout",
     /// The network or host cannot be reached.
     Unreachable = "unreachable",
+    /// The proxy could not be reached, or did not let us through.
+    Proxy = "proxy",
     /// TLS was not agreed, for another reason than the certificate.
     TlsHandshake = "tls_handshake",
     /// The certificate has expired, or is not valid yet.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Layer, Outcome, Phase, SpanId, State, Text, TraceId};
+use super::{Conversation, Failure, Layer, Outcome, Phase, SpanId, State, Text, TraceId, Transport};
 
 /// The two eras of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Era {
     Legacy,
     /// `server/discover`; protocol from 2026-07-28 on.
     Modern,
+    /// Both were asked for (`era = "both"`) and both work.
+    Both,
 }
 
 impl Era {
@@ -22,8 +24,21 @@ impl Era {
         match self {
             Self::Legacy => "legacy",
             Self::Modern => "modern",
+            Self::Both => "both",
         }
     }
+}
+
+/// What an endpoint spoke last time, and is spoken to first next time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// `initialize`, over Streamable HTTP or stdio.
+    Legacy,
+    /// `initialize`, over HTTP+SSE.
+    HttpSse,
+    /// `server/discover`.
+    Modern,
 }
 
 /// What the server calls itself.
@@ -52,6 +67,8 @@ pub struct ProbeResult {
     pub failure: Option<Failure>,
     /// Era, once found.
     pub era: Option<Era>,
+    /// How messages got to the server.
+    pub transport: Transport,
     /// Negotiated protocol version.
     pub protocol_version: Option<Text>,
     /// What the server calls itself.
@@ -68,9 +85,21 @@ pub struct ProbeResult {
     pub notes: Vec<Text>,
     /// How the session on the server was ended.
     pub session_end: SessionEnd,
+    /// What was said, where that was asked for.
+    pub conversation: Option<Box<Conversation>>,
 }
 
 impl ProbeResult {
+    /// What was spoken, once found; nothing where both eras are asked for.
+    pub fn dialect(&self) -> Option<Dialect> {
+        match (self.era?, self.transport) {
+            (Era::Legacy, Transport::HttpSse) => Some(Dialect::HttpSse),
+            (Era::Legacy, _) => Some(Dialect::Legacy),
+            (Era::Modern, _) => Some(Dialect::Modern),
+            (Era::Both, _) => None,
+        }
+    }
+
     /// Wall clock at the end of the last layer.
     pub fn ended_at(&self) -> SystemTime {
         self.started_at + self.duration

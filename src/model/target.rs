@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
+
+use serde::Serialize;
 
 use super::Profile;
 
@@ -66,18 +71,18 @@ pub struct Target {
 /// Where a target is.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
-    /// Streamable HTTP.
-    Http(HttpEndpoint),
+    /// Streamable HTTP, or HTTP+SSE: which of them is found by asking.
+    Http(Box<HttpEndpoint>),
     /// stdio.
     Stdio(CommandLine),
 }
 
 impl Endpoint {
-    /// `transport` of the JSON contract.
-    pub fn transport(&self) -> &'static str {
+    /// The transport, as far as the configuration tells.
+    pub fn transport(&self) -> Transport {
         match self {
-            Self::Http(_) => "streamable_http",
-            Self::Stdio(_) => "stdio",
+            Self::Http(_) => Transport::StreamableHttp,
+            Self::Stdio(_) => Transport::Stdio,
         }
     }
 
@@ -90,15 +95,44 @@ impl Endpoint {
     }
 }
 
+/// How messages get to a server. The words are those of the JSON contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// Streamable HTTP.
+    StreamableHttp,
+    /// HTTP+SSE of 2024-11-05.
+    HttpSse,
+    /// stdio.
+    Stdio,
+}
+
 /// A URL and what is sent to it.
 #[derive(Clone)]
 pub struct HttpEndpoint {
     /// `http` or `https`.
     pub url: Url,
+    /// A Unix-domain socket in place of the URL's host.
+    pub socket: Option<PathBuf>,
     /// The URL as it may be shown.
     pub shown: String,
     /// The user's headers. All are treated as secret.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<Header>,
+    /// The way to its host.
+    pub network: Network,
+    /// What `https` demands and shows.
+    pub tls: TlsSettings,
+}
+
+/// A header of the user's.
+#[derive(Clone)]
+pub struct Header {
+    /// Its name.
+    pub name: HeaderName,
+    /// What is sent.
+    pub value: HeaderValue,
+    /// What may be shown: `${VAR}` as it was typed, or `***`.
+    pub shown: String,
 }
 
 impl fmt::Debug for HttpEndpoint {
@@ -106,6 +140,83 @@ impl fmt::Debug for HttpEndpoint {
         f.debug_struct("HttpEndpoint")
             .field("shown", &self.shown)
             .finish_non_exhaustive()
+    }
+}
+
+/// The way to a host.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// Asked for a tunnel to `https`, and to pass on what goes to `http`.
+    pub proxy: Option<Proxy>,
+    /// The name server that is asked in place of the system's own resolution.
+    pub resolver: Option<SocketAddr>,
+    /// The only address family that is used.
+    pub family: Option<IpFamily>,
+    /// The address that connections come from.
+    pub source_address: Option<IpAddr>,
+}
+
+/// `ip`: an address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl IpFamily {
+    /// The family of `address`.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+impl fmt::Display for IpFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// An HTTP proxy.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// `http` or `https`, without user and password.
+    pub url: Url,
+    /// `Proxy-Authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// How a server's certificate is judged, and which one we show.
+#[derive(Clone, Debug, Default)]
+pub struct TlsSettings {
+    /// `ca_file`: trusted in place of the platform's roots.
+    pub roots: Option<Arc<[CertificateDer<'static>]>>,
+    /// `cert_file` and `key_file`.
+    pub identity: Option<Arc<Identity>>,
+    /// Asked for, and looked for in the certificate, in place of the URL's host.
+    pub server_name: Option<String>,
+    /// Any certificate will do.
+    pub insecure_skip_verify: bool,
+}
+
+/// A client's certificate, which belongs to its key.
+pub struct Identity {
+    /// From the client's own on.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 
@@ -142,6 +253,8 @@ pub enum EraMode {
     Legacy,
     /// `server/discover` only.
     Modern,
+    /// Both, one after the other: old and new clients have to be served.
+    Both,
 }
 
 /// `redirects`: which redirects are followed.

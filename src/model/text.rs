@@ -36,6 +36,11 @@ impl Text {
 
     /// The same text with every occurrence of a secret masked, also of one that was cut off at its end.
     pub fn redacted<'a>(raw: &str, secrets: impl Iterator<Item = &'a str>) -> Self {
+        Self::new(Self::mask(raw, secrets))
+    }
+
+    /// `raw`, of any length and with everything alive in it, but without secrets.
+    pub fn mask<'a>(raw: &str, secrets: impl Iterator<Item = &'a str>) -> String {
         let mut masked = raw.to_owned();
         for secret in secrets.filter(|secret| secret.len() >= SHORTEST_SECRET) {
             if masked.contains(secret) {
@@ -52,7 +57,20 @@ impl Text {
                 masked.push_str("***");
             }
         }
-        Self::new(masked)
+        masked
+    }
+
+    /// `raw` of any length with everything escaped that could act on a terminal.
+    pub fn escape(raw: &str) -> String {
+        let mut safe = String::with_capacity(raw.len());
+        for c in raw.chars() {
+            if is_unsafe(c) {
+                safe.extend(c.escape_default());
+            } else {
+                safe.push(c);
+            }
+        }
+        safe
     }
 
     /// The safe text.

@@ -37,9 +37,9 @@ impl AnswerSearch {
         }
         let (id, messages, mismatch) = (self.id, &mut self.messages, &mut self.mismatch);
         let mut found = None;
-        let read = self.reader.push(piece, |data| {
+        let read = self.reader.push(piece, |kind, data| {
             *messages += 1;
-            if found.is_none() {
+            if found.is_none() && kind == b"message" {
                 match rpc::decode(data, id) {
                     Ok(Incoming::Answer(answer)) => found = Some(Ok(answer)),
                     Ok(Incoming::Mismatch(other)) => *mismatch = Some(other),

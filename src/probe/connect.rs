@@ -1,26 +1,29 @@
 //! From addresses to a TCP connection, the address families raced (RFC 8305).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::fault::{Fault, reason_of_io};
 use super::limits;
 use crate::model::Reason;
 
-/// Connects to the first address that answers. Each address gets a head start over the next,
-/// which a failure ends at once.
-pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Fault> {
+/// Connects to the first address that answers, from `source` where that is given. Each address gets a head start over
+/// the next, which a failure ends at once.
+pub(super) async fn connect(
+    addresses: &[SocketAddr],
+    source: Option<IpAddr>,
+) -> Result<TcpStream, Fault> {
     let mut waiting = addresses.iter().copied();
     let mut racing = FuturesUnordered::new();
     let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
     loop {
         match waiting.next() {
             Some(address) => {
-                racing.push(async move { (address, TcpStream::connect(address).await) });
+                racing.push(async move { (address, open(address, source).await) });
             }
             None if racing.is_empty() => return Err(fault(&failed)),
             None => {}
@@ -42,6 +45,26 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Fault
             None => {}
         }
     }
+}
+
+async fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else {
+        return TcpStream::connect(address).await;
+    };
+    let socket = if address.is_ipv6() {
+        TcpSocket::new_v6()?
+    } else {
+        TcpSocket::new_v4()?
+    };
+    let bound = socket.bind(SocketAddr::new(source, 0));
+    bound.map_err(|error| {
+        // Not "address not available", which a server's address may be as well.
+        io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("cannot connect from {source}: {error}"),
+        )
+    })?;
+    socket.connect(address).await
 }
 
 /// Without IPv6 on this machine its addresses are "not available", which is no want of ports.
@@ -98,7 +121,7 @@ mod tests {
     async fn a_dead_address_does_not_hide_a_live_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let live = listener.local_addr().unwrap();
-        let stream = connect(&[refused_port(), live]).await.unwrap();
+        let stream = connect(&[refused_port(), live], None).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
     }
 
@@ -117,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn every_address_is_named_when_all_refuse() {
         let (one, other) = (refused_port(), refused_port());
-        let fault = connect(&[one, other]).await.unwrap_err();
+        let fault = connect(&[one, other], None).await.unwrap_err();
         assert_eq!(fault.reason, Reason::ConnectionRefused);
         for address in [one, other] {
             assert!(fault.message.as_str().contains(&address.to_string()));

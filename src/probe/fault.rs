@@ -59,7 +59,9 @@ pub(super) fn reason_of_io(error: &io::Error) -> Option<Reason> {
         Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => Reason::Unreachable,
         Kind::TimedOut => Reason::ConnectTimeout,
         // No file, port or memory left here: nothing that the server did.
-        Kind::AddrNotAvailable | Kind::OutOfMemory | Kind::ResourceBusy => Reason::ProberResources,
+        Kind::AddrNotAvailable | Kind::AddrInUse | Kind::OutOfMemory | Kind::ResourceBusy => {
+            Reason::ProberResources
+        }
         _ => match error.raw_os_error() {
             Some(EMFILE | ENFILE | EAGAIN | ENOBUFS) => Reason::ProberResources,
             _ => return None,

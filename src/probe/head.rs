@@ -1,6 +1,6 @@
 //! The head of an answer: what its status and content type mean for MCP.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -64,9 +64,10 @@ pub(super) fn refused(head: &Head) -> Option<Fault> {
             )
         }
         (StatusCode::FORBIDDEN, _) => Fault::new(Reason::Forbidden, "HTTP 403 Forbidden"),
-        (StatusCode::TOO_MANY_REQUESTS, _) => {
-            Fault::new(Reason::RateLimited, "HTTP 429 Too Many Requests")
-        }
+        (StatusCode::TOO_MANY_REQUESTS, _) => Fault::new(
+            Reason::RateLimited,
+            format!("HTTP 429 Too Many Requests{}", retry_after(head)),
+        ),
         (StatusCode::UNAUTHORIZED, None) => Fault::new(
             Reason::HttpStatus,
             "HTTP 401 Unauthorized, without a challenge (WWW-Authenticate)",
@@ -76,12 +77,22 @@ pub(super) fn refused(head: &Head) -> Option<Fault> {
     Some(fault.with_status(status.as_u16()))
 }
 
-pub(super) fn bad_status(status: StatusCode) -> Fault {
-    let message = match status.canonical_reason() {
+pub(super) fn bad_status(head: &Head) -> Fault {
+    let status = head.status();
+    let mut message = match status.canonical_reason() {
         Some(reason) => format!("HTTP {} {reason}", status.as_u16()),
         None => format!("HTTP {}", status.as_u16()),
     };
+    message.push_str(&retry_after(head));
     Fault::new(Reason::HttpStatus, message).with_status(status.as_u16())
+}
+
+/// When the server wants to be asked again, to stand after the status. A date or seconds; more is nonsense.
+fn retry_after(head: &Head) -> String {
+    match head.headers().get(RETRY_AFTER) {
+        Some(value) if value.len() <= 40 => format!(" (Retry-After: {})", shown(value)),
+        _ => String::new(),
+    }
 }
 
 pub(super) fn bad_content_type(head: &Head) -> Fault {

@@ -1,53 +1,96 @@
-//! One HTTP/1.1 connection of our own, and one exchange on it.
+//! One HTTP connection of our own, and one exchange on it.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 
 use super::fault::{Fault, reason_of_io};
 use super::limits;
-use crate::model::Reason;
+use super::socket::Stream;
+use crate::model::{Proxy, Reason};
+
+/// `User-Agent`.
+pub(super) const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("mcpprobe/", env!("CARGO_PKG_VERSION")));
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// What was agreed on by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
 
 /// A connection and the future that moves its bytes. The future is polled together with whatever
 /// waits for it, in the probe's own task: when the probe goes, everything of it is gone.
 pub(super) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
     driver: Option<Driver>,
+    /// HTTP/2 moves its bytes in tasks of its own, which end with it.
+    tasks: Option<Tasks>,
     /// Why the connection ended, if that was an error.
     broken: Option<Fault>,
     /// An exchange has been finished on it: the server may have closed it meanwhile.
     pub(super) used: bool,
+    /// `Proxy-Authorization`, where requests are passed on by a proxy; `None` where nobody passes them on.
+    pub(super) forwarded: Option<Option<HeaderValue>>,
 }
 
 impl Connection {
-    /// Prepares HTTP on an open socket; nothing is sent yet.
-    pub(super) async fn open<S>(socket: S) -> Result<Self, Fault>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(limits::MAX_HEAD)
-            .max_headers(limits::MAX_HEADERS)
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(|error| fault(&error))?;
+    /// Prepares HTTP on an open socket; nothing is sent yet, but for HTTP/2's preface.
+    pub(super) async fn open<S: Stream + 'static>(
+        socket: S,
+        version: Version,
+        passed_on_by: Option<&Proxy>,
+    ) -> Result<Self, Fault> {
+        let (sender, driver, tasks): (_, Driver, _) = match version {
+            Version::Http1 => {
+                let (sender, driver) = http1::Builder::new()
+                    .max_buf_size(limits::MAX_HEAD)
+                    .max_headers(limits::MAX_HEADERS)
+                    .handshake(TokioIo::new(socket))
+                    .await
+                    .map_err(|error| fault(&error))?;
+                (Sender::Http1(sender), Box::pin(driver), None)
+            }
+            Version::Http2 => {
+                let tasks = Tasks::default();
+                let (sender, driver) = http2::Builder::new(tasks.clone())
+                    .max_header_list_size(limits::MAX_HEAD_HTTP2)
+                    .handshake(TokioIo::new(socket))
+                    .await
+                    .map_err(|error| fault(&error))?;
+                (Sender::Http2(sender), Box::pin(driver), Some(tasks))
+            }
+        };
         Ok(Self {
             sender,
-            driver: Some(Box::pin(driver)),
+            driver: Some(driver),
+            tasks,
             broken: None,
             used: false,
+            forwarded: passed_on_by.map(|proxy| proxy.authorization.clone()),
         })
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
     }
 
     /// Runs `work` while moving this connection's bytes.
@@ -76,9 +119,12 @@ impl Connection {
 
     /// Whether another request can be sent on it.
     pub(super) async fn is_ready(&mut self) -> bool {
-        Self::drive(&mut self.driver, &mut self.broken, self.sender.ready())
-            .await
-            .is_ok()
+        let (driver, broken) = (&mut self.driver, &mut self.broken);
+        let ready = match &mut self.sender {
+            Sender::Http1(sender) => Self::drive(driver, broken, sender.ready()).await,
+            Sender::Http2(sender) => Self::drive(driver, broken, sender.ready()).await,
+        };
+        ready.is_ok()
     }
 
     /// Why a connection broke on which nothing was asked yet: a server that speaks first does so again.
@@ -91,11 +137,17 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Fault> {
-        let answer = self.sender.send_request(request);
-        Self::drive(&mut self.driver, &mut self.broken, answer)
-            .await
-            // A request that was never sent says nothing; the connection's own end does.
-            .map_err(|error| match self.broken.take() {
+        let (driver, broken) = (&mut self.driver, &mut self.broken);
+        let answer = match &mut self.sender {
+            Sender::Http1(sender) => {
+                Self::drive(driver, broken, sender.send_request(request)).await
+            }
+            Sender::Http2(sender) => {
+                Self::drive(driver, broken, sender.send_request(request)).await
+            }
+        };
+        // A request that was never sent says nothing; the connection's own end does.
+        answer.map_err(|error| match self.broken.take() {
                 Some(broken) if error.is_canceled() || error.is_closed() => broken,
                 _ => fault(&error),
             })
@@ -162,6 +214,36 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(tasks) = &self.tasks {
+            tasks.end();
+        }
+    }
+}
+
+/// Tasks of one connection.
+#[derive(Clone, Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl Tasks {
+    fn end(&self) {
+        if let Ok(mut tasks) = self.0.lock() {
+            tasks.abort_all();
+        }
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, work: F) {
+        if let Ok(mut tasks) = self.0.lock() {
+            tasks.spawn(async move {
+                work.await;
+            });
+        }
+    }
+}
+
 pub(super) fn too_large(limit: usize) -> Fault {
     Fault::new(
         Reason::BodyTooLarge,
@@ -169,16 +251,53 @@ pub(super) fn too_large(limit: usize) -> Fault {
     )
 }
 
-/// The socket error at the bottom of an error of hyper's.
-fn io_error(error: &hyper::Error) -> Option<&std::io::Error> {
+/// An error of another library's among the causes of one of hyper's.
+fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return Some(io);
+        if let Some(found) = inner.downcast_ref::<E>() {
+            return Some(found);
         }
         source = inner.source();
     }
     None
+}
+
+/// The socket error at the bottom of an error of hyper's.
+fn io_error(error: &hyper::Error) -> Option<&std::io::Error> {
+    cause::<h2::Error>(error)
+        .and_then(h2::Error::get_io)
+        .or_else(|| cause(error))
+}
+
+/// The server ended TLS after it was agreed, as TLS 1.3 does where it wants another certificate of ours.
+fn tls_alert(error: &hyper::Error) -> Option<Fault> {
+    let tls = io_error(error)?.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::AlertReceived(alert) = tls else {
+        return None;
+    };
+    Some(Fault::new(
+        Reason::TlsHandshake,
+        format!("the server ended TLS: {alert:?}"),
+    ))
+}
+
+/// What HTTP/2 has for an error: the server's own, or one that it made.
+fn http2_fault(error: &hyper::Error) -> Option<Fault> {
+    let http2 = cause::<h2::Error>(error).filter(|error| !error.is_io())?;
+    let code = http2.reason().map(|reason| format!("{reason:?}"));
+    let code = code.unwrap_or_else(|| http2.to_string());
+    Some(if http2.is_remote() {
+        Fault::new(
+            Reason::HttpClosed,
+            format!("the server ended the HTTP/2 stream without an answer: {code}"),
+        )
+    } else {
+        Fault::new(
+            Reason::HttpMalformed,
+            format!("what came back is not HTTP/2: {code}"),
+        )
+    })
 }
 
 fn io_reason(error: &hyper::Error) -> Option<Reason> {
@@ -187,6 +306,12 @@ fn io_reason(error: &hyper::Error) -> Option<Reason> {
 
 /// Before an answer's head.
 fn fault(error: &hyper::Error) -> Fault {
+    if let Some(fault) = tls_alert(error) {
+        return fault;
+    }
+    if let Some(fault) = http2_fault(error) {
+        return fault;
+    }
     if error.is_parse_too_large() {
         // Bytes or lines: hyper does not say which.
         return Fault::new(
@@ -198,7 +323,7 @@ fn fault(error: &hyper::Error) -> Fault {
     if error.is_parse() || error.to_string().contains("unexpected message") {
         return Fault::new(
             Reason::HttpMalformed,
-            format!("what came back is not HTTP/1.1: {error}"),
+            format!("what came back is not HTTP: {error}"),
         );
     }
     match io_reason(error) {
@@ -222,7 +347,7 @@ fn body_fault(error: &hyper::Error) -> Fault {
     if error.is_parse() || bad_chunk {
         return Fault::new(
             Reason::HttpMalformed,
-            format!("the answer's body is not HTTP/1.1: {error}"),
+            format!("the answer's body is not HTTP: {error}"),
         );
     }
     match io_reason(error) {

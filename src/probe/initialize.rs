@@ -1,5 +1,6 @@
 //! `initialize`: the handshake of the legacy era.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ struct InitializeParams<'a> {
 }
 
 /// The request in bytes.
-pub(super) fn encode(id: u64, meta: Option<Meta<'_>>) -> Vec<u8> {
+pub(super) fn encode(id: u64, meta: Option<Meta<'_>>) -> Bytes {
     let params = InitializeParams {
         protocol_version: rpc::LEGACY_VERSION,
         capabilities: Empty {},

@@ -7,7 +7,9 @@ use super::initialize;
 use super::record::{Record, Step};
 use super::rpc::{self, Answer, Meta};
 use super::tools_list::{self, ToolList};
-use crate::model::{Endpoint, Era, EraMode, Layer, OperationKind, Reason, SpanId, Target};
+use crate::model::{
+    Dialect, Endpoint, Era, EraMode, Layer, OperationKind, Reason, SpanId, Target, Transport,
+};
 
 /// A target being climbed.
 pub(super) struct Ladder<'t, 'c> {
@@ -41,8 +43,8 @@ impl<'t, 'c> Ladder<'t, 'c> {
         }
     }
 
-    /// Climbs as far as the profile asks. `hint` is the era that the endpoint spoke last time.
-    pub(super) async fn climb(&mut self, hint: Option<Era>) -> Result<(), Fault> {
+    /// Climbs as far as the profile asks. `hint` is what the endpoint spoke last time.
+    pub(super) async fn climb(&mut self, hint: Option<Dialect>) -> Result<(), Fault> {
         let depth = self.target.profile.depth;
         self.record.begin(Layer::Transport);
         self.channel.open(self.record).await?;
@@ -57,21 +59,48 @@ impl<'t, 'c> Ladder<'t, 'c> {
             return Ok(());
         }
         let era = self.handshake(hint).await?;
-        if depth >= Layer::ToolsList {
+        self.list_tools_if_wanted(era).await?;
+        if self.target.era == EraMode::Both {
+            self.climb_again().await?;
+        }
+        Ok(())
+    }
+
+    async fn handshake(&mut self, hint: Option<Dialect>) -> Result<Era, Fault> {
+        match (self.target.era, hint) {
+            (EraMode::Modern | EraMode::Both, _) => self.discover_only().await,
+            (_, Some(Dialect::HttpSse)) => self.http_sse_or_detect().await,
+            (EraMode::Legacy, _) => self.initialize().await,
+            (EraMode::Auto, Some(Dialect::Legacy)) => self.initialize_or_detect().await,
+            (EraMode::Auto, _) => self.detect_era().await,
+        }
+    }
+
+    /// What the modern era could do, the legacy era has to do as well, in a session of its own: many servers keep a
+    /// connection or process in the era in which it began.
+    async fn climb_again(&mut self) -> Result<(), Fault> {
+        let (version, server) = (
+            self.record.protocol_version.take(),
+            self.record.server.take(),
+        );
+        self.record.again();
+        self.channel.forget_session();
+        self.reopen().await?;
+        let era = self.initialize().await?;
+        self.list_tools_if_wanted(era).await?;
+        self.record.era = Some(Era::Both);
+        self.record.protocol_version = version;
+        self.record.server = server.or(self.record.server.take());
+        Ok(())
+    }
+
+    async fn list_tools_if_wanted(&mut self, era: Era) -> Result<(), Fault> {
+        if self.target.profile.depth >= Layer::ToolsList {
             self.record.begin(Layer::ToolsList);
             self.list_tools(era == Era::Modern).await?;
             self.record.pass();
         }
         Ok(())
-    }
-
-    async fn handshake(&mut self, hint: Option<Era>) -> Result<Era, Fault> {
-        match (self.target.era, hint) {
-            (EraMode::Legacy, _) => self.initialize().await,
-            (EraMode::Modern, _) => self.discover_only().await,
-            (EraMode::Auto, Some(Era::Legacy)) => self.initialize_or_detect().await,
-            (EraMode::Auto, _) => self.detect_era().await,
-        }
     }
 
     /// `server/discover` decides; a server that is legacy after all gets `initialize`.
@@ -192,9 +221,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 self.in_trouble(operation, fault)
             }
         };
-        if let Channel::Http(http) = self.channel {
-            http.set_session_aside();
-        }
+        self.channel.set_session_aside();
         Ok(detected)
     }
 
@@ -254,9 +281,112 @@ impl<'t, 'c> Ladder<'t, 'c> {
         self.channel.ask(self.record, &call).await
     }
 
+    /// `initialize`, over HTTP+SSE where Streamable HTTP refuses the POST.
     async fn initialize(&mut self) -> Result<Era, Fault> {
         let (id, operation, traceparent) =
             self.begin_handshake(OperationKind::Initialize, initialize::METHOD);
+        match self.initialize_by(id, operation, &traceparent).await {
+            Err(refusal) if self.could_be_http_sse(operation, &refusal) => {
+                self.fall_back_to_http_sse(operation, refusal).await
+            }
+            result => result,
+        }
+    }
+
+    /// A POST to the stream's URL is refused with 400, 404 or 405 by the servers of 2024-11-05.
+    fn could_be_http_sse(&self, operation: usize, refusal: &Fault) -> bool {
+        let modern = [
+            rpc::UNSUPPORTED_VERSION,
+            rpc::HEADER_MISMATCH,
+            rpc::MISSING_CAPABILITY,
+        ];
+        self.channel.transport() == Transport::StreamableHttp
+            && matches!(self.status_of(operation), Some(400 | 404 | 405))
+            && matches!(refusal.reason, Reason::HttpStatus | Reason::JsonrpcError)
+            && !refusal
+                .jsonrpc_code
+                .is_some_and(|code| modern.contains(&code))
+    }
+
+    /// A stream in answer to a GET proves HTTP+SSE. Without one the refusal stands; only where nothing but HTTP+SSE
+    /// refuses a POST like this (405) may the GET take its time, and may its failure be the reason.
+    async fn fall_back_to_http_sse(
+        &mut self,
+        refused: usize,
+        refusal: Fault,
+    ) -> Result<Era, Fault> {
+        let layer = self.record.layer();
+        let certain = refusal.http_status == Some(405);
+        let budget = if certain {
+            self.target.timeout
+        } else {
+            self.target.timeout / 3
+        };
+        let operation = self.record.operations.len();
+        self.record.was_rejected(refused, &refusal);
+        let opened = tokio::time::timeout(budget, self.open_http_sse()).await;
+        match opened {
+            Ok(Ok(opened)) => self.initialize_over_http_sse(opened).await,
+            Ok(Err(fault)) if is_telling(&fault) || certain && is_trouble(&fault) => Err(fault),
+            Ok(Err(_)) | Err(_) => {
+                self.channel.use_streamable_http();
+                self.record.was_rejected(operation, &refusal);
+                self.record.was_refused_after_all(refused, layer);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The endpoint spoke HTTP+SSE last time; only a rejection by the protocol makes us look again.
+    async fn http_sse_or_detect(&mut self) -> Result<Era, Fault> {
+        let operation = self.record.operations.len();
+        match self.open_http_sse().await {
+            Ok(opened) => self.initialize_over_http_sse(opened).await,
+            Err(fault) if self.is_protocol_rejection(&fault) => {
+                self.channel.use_streamable_http();
+                self.record.was_rejected(operation, &fault);
+                self.reopen().await?;
+                match self.target.era {
+                    EraMode::Legacy => self.initialize().await,
+                    _ => self.detect_era().await,
+                }
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The GET: layer `http` of HTTP+SSE.
+    async fn open_http_sse(&mut self) -> Result<(u64, usize, String), Fault> {
+        self.record.http_anew();
+        let opened = self.open(OperationKind::Initialize, initialize::METHOD);
+        if let Some(sse) = self.channel.use_http_sse() {
+            sse.open(self.record, opened.1, &opened.2).await?;
+        }
+        self.record.pass();
+        self.record.begin(Layer::Initialize);
+        Ok(opened)
+    }
+
+    async fn initialize_over_http_sse(
+        &mut self,
+        (id, operation, traceparent): (u64, usize, String),
+    ) -> Result<Era, Fault> {
+        if self.target.profile.depth < Layer::Initialize {
+            return Ok(Era::Legacy);
+        }
+        if let Some(sse) = self.channel.http_sse() {
+            sse.find_endpoint(self.record).await?;
+        }
+        self.initialize_by(id, operation, &traceparent).await
+    }
+
+    async fn initialize_by(
+        &mut self,
+        id: u64,
+        operation: usize,
+        traceparent: &str,
+    ) -> Result<Era, Fault> {
+        let traceparent = traceparent.to_owned();
         let body = initialize::encode(id, Meta::new(self.target, &traceparent, false));
         let call = Call {
             method: initialize::METHOD,
@@ -268,7 +398,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
             step: self.handshake_step(),
         };
         let answer = self.channel.ask(self.record, &call).await?;
-        let result = answer.map_err(|error| Fault::from(&error))?;
+        let result = answer.map_err(|error| self.with_status(operation, &error))?;
         let version = initialize::read_result(&result, self.record)?;
         if self.target.profile.depth < Layer::Initialize {
             return Ok(Era::Legacy);
@@ -323,11 +453,12 @@ impl<'t, 'c> Ladder<'t, 'c> {
         rpc::traceparent(self.record.trace_id, span)
     }
 
-    /// stdio has no HTTP: its handshake is in `initialize` from the first byte.
+    /// stdio has no HTTP, and HTTP+SSE passed it with its stream: there the handshake is in `initialize` from the first
+    /// byte.
     fn handshake_step(&self) -> Step {
-        match self.target.endpoint {
-            Endpoint::Http(_) => Step::HANDSHAKE,
-            Endpoint::Stdio(_) => Step::INITIALIZED,
+        match self.channel.transport() {
+            Transport::StreamableHttp => Step::HANDSHAKE,
+            Transport::HttpSse | Transport::Stdio => Step::INITIALIZED,
         }
     }
 
@@ -375,19 +506,18 @@ impl<'t, 'c> Ladder<'t, 'c> {
 
     /// A JSON-RPC error with the HTTP status that it came with.
     fn with_status(&self, operation: usize, error: &rpc::RpcError) -> Fault {
-        let status = self
-            .record
-            .operations
-            .get(operation)
-            .and_then(|o| o.http_status);
         let mut fault = Fault::from(error);
-        fault.http_status = status;
+        fault.http_status = self.status_of(operation);
         fault
+    }
+
+    fn status_of(&self, operation: usize) -> Option<u16> {
+        self.record.operations.get(operation)?.http_status
     }
 
     /// 404 in the middle of a session means that the server has forgotten it.
     fn session_lost(&self, fault: Fault) -> Fault {
-        if fault.http_status == Some(404) && self.channel.session_id().is_some() {
+        if fault.http_status == Some(404) && self.channel.has_session() {
             return Fault::new(
                 Reason::SessionLost,
                 "HTTP 404: the server forgot the session that it had just handed out",
@@ -406,6 +536,23 @@ fn notification_params(meta: Option<Meta<'_>>) -> Option<impl serde::Serialize> 
         meta: Meta<'a>,
     }
     meta.map(|meta| Params { meta })
+}
+
+/// What a GET can be refused with that says more than the refusal of the POST before it.
+fn is_telling(fault: &Fault) -> bool {
+    matches!(
+        fault.reason,
+        Reason::AuthRequired | Reason::Forbidden | Reason::RateLimited | Reason::ProberResources
+    )
+}
+
+/// The server did not get as far as refusing the GET.
+fn is_trouble(fault: &Fault) -> bool {
+    match fault.reason {
+        Reason::HttpStatus => fault.http_status.is_some_and(|status| status >= 500),
+        Reason::ContentType | Reason::Redirect => false,
+        _ => true,
+    }
 }
 
 /// What a fault of `server/discover` says about the era.

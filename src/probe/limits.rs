@@ -6,6 +6,9 @@ use std::time::Duration;
 /// clients; a larger one is `head_too_large`.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
+/// The same for HTTP/2, which counts 32 bytes more for each line (RFC 9113, section 6.5.2).
+pub(super) const MAX_HEAD_HTTP2: u32 = 64 * 1024;
+
 /// Header lines of an answer; more are `head_too_large`.
 pub(super) const MAX_HEADERS: usize = 256;
 

@@ -5,6 +5,13 @@
 //! session is ended on every way out.
 
 mod answer_search;
+mod transcript;
+mod socket;
+mod proxy;
+mod name_server;
+mod http_sse;
+mod http_client;
+mod dial;
 mod channel;
 mod connect;
 mod discover;
@@ -27,35 +34,39 @@ mod tools_list;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Endpoint, Era, ProbeResult, Secret, SessionEnd, Target, Text};
+use crate::model::{Dialect, ProbeResult, Secret, SessionEnd, Target, Text};
 use channel::Channel;
 use ladder::Ladder;
 use record::Record;
-use stdio::StdioChannel;
-use streamable_http::HttpChannel;
 
 pub use process::ProcessGroup;
 pub use stdio::keep_last_lines;
 
-/// Probes `target` once. `hint` is the era that it spoke last time, if that is known.
+/// What is known and wanted besides the target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// What the target spoke last time, where that is known.
+    pub hint: Option<Dialect>,
+    /// The whole conversation is wanted, for somebody to read.
+    pub conversation: bool,
+}
+
+/// Probes `target` once.
 ///
 /// Answers `None` when `cancel` ended it early: then nothing is known of the server, and its
 /// session has been ended all the same.
 pub async fn probe(
     target: &Target,
-    hint: Option<Era>,
+    wish: Wish,
     cancel: &CancellationToken,
 ) -> Option<ProbeResult> {
-    let mut channel = match &target.endpoint {
-        Endpoint::Http(endpoint) => Channel::Http(Box::new(HttpChannel::new(target, endpoint))),
-        Endpoint::Stdio(command) => Channel::Stdio(Box::new(StdioChannel::new(command))),
-    };
-    let mut record = Record::start();
+    let mut channel = Channel::to(target);
+    let mut record = Record::start(wish.conversation);
     let root = rpc::traceparent(record.trace_id, record.root_span);
     let mut ladder = Ladder::new(target, &mut channel, &mut record);
     let end = {
         // Pinned first: it is some kilobytes, which would be moved into the timeout and the select.
-        let climb = std::pin::pin!(ladder.climb(hint));
+        let climb = std::pin::pin!(ladder.climb(wish.hint));
         tokio::select! {
             end = tokio::time::timeout(target.timeout, climb) => Some(end),
             () = cancel.cancelled() => None,
@@ -68,7 +79,7 @@ pub async fn probe(
     let result = end.map(|end| {
         let end = end.unwrap_or_else(|_| Err(record.deadline(target.timeout)));
         let fault = record.within_depth(target.profile.depth, end).err();
-        let mut result = record.finish(target, fault);
+        let mut result = record.finish(target, channel.transport(), fault);
         let secrets = target.secrets.iter().map(Secret::expose);
         result.session_id = channel.session_id().map(|id| Text::redacted(id, secrets));
         result

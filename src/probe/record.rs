@@ -5,10 +5,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use super::limits;
+use super::head::Head;
+use super::transcript::Transcript;
+use super::{limits, transcript};
 use crate::model::{
     Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase, PhaseTime,
-    ProbeResult, Reason, Secret, ServerInfo, SessionEnd, SpanId, State, Target, Text, TraceId,
+    ProbeResult, Reason, RemarkKind, Secret, ServerInfo, SessionEnd, SpanId, State, Target, Text,
+    TraceId, Transport,
 };
 
 /// What is being waited for, so that a deadline can say what did not come.
@@ -16,6 +19,7 @@ use crate::model::{
 pub(super) enum Waiting {
     Dns,
     Connect,
+    Proxy,
     Tls,
     Spawn,
     Head,
@@ -48,7 +52,9 @@ impl Step {
 /// Collects what one probe finds; outlives the ladder, so that a deadline loses nothing.
 pub(super) struct Record {
     pub(super) trace_id: TraceId,
-    pub(super) waiting: Waiting,
+    waiting: Waiting,
+    /// What is being done is done on the way to the proxy.
+    pub(super) through_proxy: bool,
     pub(super) era: Option<Era>,
     pub(super) protocol_version: Option<Text>,
     pub(super) server: Option<ServerInfo>,
@@ -61,13 +67,16 @@ pub(super) struct Record {
     begun: Duration,
     layers: [LayerResult; 4],
     notes: Vec<Text>,
+    transcript: Option<Box<Transcript>>,
 }
 
 impl Record {
-    pub(super) fn start() -> Self {
+    /// Starts the clock; `taken_down` says whether somebody wants to read what is said.
+    pub(super) fn start(taken_down: bool) -> Self {
         Self {
             trace_id: TraceId::random(),
             waiting: Waiting::Connect,
+            through_proxy: false,
             era: None,
             protocol_version: None,
             server: None,
@@ -80,7 +89,78 @@ impl Record {
             begun: Duration::ZERO,
             layers: Default::default(),
             notes: Vec::new(),
+            transcript: taken_down.then(Box::default),
         }
+    }
+
+    /// Whether somebody wants to read what is said.
+    pub(super) fn is_taken_down(&self) -> bool {
+        self.transcript.is_some()
+    }
+
+    fn take_down(&mut self, kind: RemarkKind, head: impl FnOnce() -> String, body: &[u8]) {
+        let now = self.now();
+        if let Some(transcript) = &mut self.transcript {
+            transcript.add(now, kind, head(), body);
+        }
+    }
+
+    /// We did or found something.
+    pub(super) fn say(&mut self, what: impl FnOnce() -> String) {
+        self.take_down(RemarkKind::Note, what, &[]);
+    }
+
+    /// We send a request, or a line.
+    pub(super) fn say_request(&mut self, head: String, body: &[u8], curl: String) {
+        self.take_down(RemarkKind::Sent, || head, body);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.repeat_by(curl);
+        }
+    }
+
+    /// We write a line to a process.
+    pub(super) fn say_sent(&mut self, line: &[u8]) {
+        self.take_down(RemarkKind::Sent, String::new, line);
+    }
+
+    /// A process wrote a line.
+    pub(super) fn say_line(&mut self, line: &[u8]) {
+        self.take_down(RemarkKind::Received, String::new, line);
+    }
+
+    /// The head of an answer.
+    pub(super) fn say_head(&mut self, head: &Head) {
+        self.take_down(
+            RemarkKind::Received,
+            || {
+                format!(
+                    "{:?} {}{}",
+                    head.version(),
+                    head.status(),
+                    transcript::headers(head.headers())
+                )
+            },
+            &[],
+        );
+    }
+
+    /// A piece of the body that belongs to what was received last.
+    pub(super) fn say_received(&mut self, piece: &[u8]) {
+        let now = self.now();
+        if let Some(transcript) = &mut self.transcript {
+            transcript.go_on(now, piece);
+        }
+    }
+
+    /// An event of a stream.
+    pub(super) fn say_event(&mut self, kind: &[u8], data: &[u8]) {
+        let head = || format!("event: {}", String::from_utf8_lossy(kind));
+        self.take_down(RemarkKind::Received, head, data);
+    }
+
+    /// What is waited for from now on.
+    pub(super) fn wait_for(&mut self, waiting: Waiting) {
+        self.waiting = waiting;
     }
 
     /// Offset from the start of the probe.
@@ -111,6 +191,22 @@ impl Record {
         if slot.outcome == Outcome::NotReached {
             slot.start = now;
         }
+    }
+
+    /// A second session follows: what lies above the transport is to be reached again. Times add up.
+    pub(super) fn again(&mut self) {
+        for layer in [Layer::Http, Layer::Initialize, Layer::ToolsList] {
+            let slot = self.slot(layer);
+            if slot.outcome == Outcome::Ok {
+                slot.outcome = Outcome::NotReached;
+            }
+        }
+    }
+
+    /// What was refused over Streamable HTTP is asked over HTTP+SSE: `http` begins anew.
+    pub(super) fn http_anew(&mut self) {
+        *self.slot(Layer::Http) = LayerResult::default();
+        self.begin(Layer::Http);
     }
 
     /// The stage in progress has finished. A stage that is entered again (a new connection
@@ -154,6 +250,18 @@ impl Record {
             operation.kind = OperationKind::Negotiate;
             operation.error = Some(rejection.reason.as_str().into());
         }
+    }
+
+    /// The refusal of `operation` stands: nothing better was found.
+    pub(super) fn was_refused_after_all(&mut self, operation: usize, layer: Layer) {
+        if let Some(operation) = self.operations.get_mut(operation) {
+            operation.kind = OperationKind::Initialize;
+        }
+        let http = self.slot(Layer::Http);
+        if layer > Layer::Http {
+            http.outcome = Outcome::Ok;
+        }
+        self.begin(layer);
     }
 
     /// What was taken for negotiation was the handshake: it failed at `layer`.
@@ -224,6 +332,7 @@ impl Record {
 
     pub(super) fn note(&mut self, note: impl Into<Text>) {
         let note = note.into();
+        self.take_down(RemarkKind::Deviation, || note.to_string(), &[]);
         if self.notes.len() < limits::MAX_NOTES && !self.notes.contains(&note) {
             self.notes.push(note);
         }
@@ -232,7 +341,13 @@ impl Record {
     /// The fault of a deadline: what we were waiting for did not come.
     pub(super) fn deadline(&self, timeout: Duration) -> Fault {
         let within = humantime::format_duration(timeout);
-        let (reason, what) = match self.waiting {
+        let waiting = if self.through_proxy {
+            Waiting::Proxy
+        } else {
+            self.waiting
+        };
+        let (reason, what) = match waiting {
+            Waiting::Proxy => (Reason::Proxy, "no answer from the proxy"),
             Waiting::Dns => (Reason::DnsTimeout, "no answer from name resolution"),
             Waiting::Connect => (Reason::ConnectTimeout, "no answer to the TCP connect"),
             Waiting::Tls => (Reason::TlsHandshake, "no answer to the TLS handshake"),
@@ -259,7 +374,15 @@ impl Record {
     }
 
     /// Sums up: the ladder's end, good or bad, becomes a result.
-    pub(super) fn finish(mut self, target: &Target, fault: Option<Fault>) -> ProbeResult {
+    pub(super) fn finish(
+        mut self,
+        target: &Target,
+        transport: Transport,
+        fault: Option<Fault>,
+    ) -> ProbeResult {
+        if let Some(fault) = &fault {
+            self.say(|| format!("{}: {}", fault.reason, fault.message));
+        }
         let failure = fault.map(|fault| self.failed(target, fault));
         let state = failure.as_ref().map_or(State::Up, Failure::state);
         self.redact(target);
@@ -279,6 +402,10 @@ impl Record {
             operations: self.operations,
             notes: self.notes,
             session_end: SessionEnd::NotNeeded,
+            transport,
+            conversation: self.transcript.map(|transcript| {
+                Box::new(transcript.finish(target.secrets.iter().map(Secret::expose)))
+            }),
         }
     }
 
@@ -303,6 +430,11 @@ impl Record {
 
     fn failed(&mut self, target: &Target, fault: Fault) -> Failure {
         let spent = self.now().saturating_sub(self.begun);
+        // TLS 1.3 lets the server refuse us after it was agreed from where we stand.
+        if fault.reason == Reason::TlsHandshake && self.layer == Layer::Http {
+            *self.slot(Layer::Http) = LayerResult::default();
+            self.layer = Layer::Transport;
+        }
         let layer = self.layer;
         let slot = self.slot(layer);
         slot.outcome = Outcome::Failed;
@@ -313,9 +445,8 @@ impl Record {
         );
         let now = self.now();
         let mut status = fault.http_status;
-        if let Some(operation) = self.operations.last_mut()
-            && operation.kind.covers(layer)
-        {
+        let mut operations = self.operations.iter_mut().rev();
+        if let Some(operation) = operations.find(|operation| operation.kind.covers(layer)) {
             operation.error = Some(fault.reason.as_str().into());
             operation.jsonrpc_code = fault.jsonrpc_code;
             // Also when an earlier request of the same operation, such as the page before, was answered.

@@ -1,6 +1,6 @@
 //! Redirects: where to, and whether it is followed.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http::header::LOCATION;
 use url::Url;
 
@@ -19,7 +19,12 @@ pub(super) fn is_same_origin(one: &Url, other: &Url) -> bool {
 }
 
 /// Where `head`, an answer from `from`, sends us, if that is allowed.
-pub(super) fn target(allowed: Redirects, from: &Url, head: &Head) -> Result<Url, Fault> {
+pub(super) fn target(
+    allowed: Redirects,
+    from: &Url,
+    method: &Method,
+    head: &Head,
+) -> Result<Url, Fault> {
     let status = head.status();
     let to = head
         .headers()
@@ -28,7 +33,7 @@ pub(super) fn target(allowed: Redirects, from: &Url, head: &Head) -> Result<Url,
         .and_then(|location| from.join(location).ok());
     let refusal = match &to {
         None => Some("without a usable Location".to_owned()),
-        Some(to) => refusal(allowed, from, to, status),
+        Some(to) => refusal(allowed, from, to, method, status),
     };
     match (to, refusal) {
         (Some(to), None) => Ok(to),
@@ -41,12 +46,19 @@ pub(super) fn target(allowed: Redirects, from: &Url, head: &Head) -> Result<Url,
 }
 
 /// Why a redirect is not followed.
-fn refusal(allowed: Redirects, from: &Url, to: &Url, status: StatusCode) -> Option<String> {
+fn refusal(
+    allowed: Redirects,
+    from: &Url,
+    to: &Url,
+    method: &Method,
+    status: StatusCode,
+) -> Option<String> {
     let place = to.origin().ascii_serialization();
-    let keeps_the_post = matches!(
-        status,
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-    );
+    let keeps_the_post = *method == Method::GET
+        || matches!(
+            status,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        );
     if !keeps_the_post {
         let path = to.path();
         return Some(format!("to {place}{path} would turn the POST into a GET"));

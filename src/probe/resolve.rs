@@ -1,32 +1,59 @@
 //! From a name to addresses, by the system's own resolution, so that hosts files, nsswitch and VPNs count.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use url::Host;
 
 use super::fault::{Fault, reason_of_io};
-use super::limits;
-use crate::model::Reason;
+use super::{limits, name_server};
+use crate::model::{IpFamily, Network, Reason};
 
 /// The addresses of `host`, both families taking turns, at most [`limits::MAX_ADDRESSES`].
-pub(super) async fn resolve(host: &Host<&str>, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+pub(super) async fn resolve(
+    host: &Host<&str>,
+    port: u16,
+    network: &Network,
+) -> Result<Vec<SocketAddr>, Fault> {
+    let family = network
+        .family
+        .or(network.source_address.map(IpFamily::of));
     let name = match host {
-        Host::Ipv4(ip) => return Ok(vec![SocketAddr::new((*ip).into(), port)]),
-        Host::Ipv6(ip) => return Ok(vec![SocketAddr::new((*ip).into(), port)]),
+        Host::Ipv4(ip) => return literal((*ip).into(), port, family),
+        Host::Ipv6(ip) => return literal((*ip).into(), port, family),
         Host::Domain(name) => *name,
     };
-    let found = tokio::net::lookup_host((name, port))
-        .await
-        .map_err(|error| fault(name, &error))?;
-    let addresses = alternate(found);
+    let found: Vec<_> = match network.resolver {
+        Some(server) => {
+            let found = name_server::look_up(server, name, family).await?;
+            found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+        }
+        None => tokio::net::lookup_host((name, port))
+            .await
+            .map_err(|error| fault(name, &error))?
+            .collect(),
+    };
+    let usable = |address: &SocketAddr| family.is_none_or(|f| IpFamily::of(address.ip()) == f);
+    let addresses = alternate(found.into_iter().filter(usable));
     if addresses.is_empty() {
+        let kind = family.map_or("address".to_owned(), |family| format!("{family} address"));
         return Err(Fault::new(
             Reason::DnsNotFound,
-            format!("{name} has no address"),
+            format!("{name} has no {kind}"),
         ));
     }
     Ok(addresses)
+}
+
+/// An address that was typed, or came by a redirect.
+fn literal(ip: IpAddr, port: u16, family: Option<IpFamily>) -> Result<Vec<SocketAddr>, Fault> {
+    match family {
+        Some(wanted) if wanted != IpFamily::of(ip) => Err(Fault::new(
+            Reason::Unreachable,
+            format!("{ip} is no {wanted} address"),
+        )),
+        _ => Ok(vec![SocketAddr::new(ip, port)]),
+    }
 }
 
 /// Keeps the system's order (RFC 6724) inside each family and lets the families take turns, the

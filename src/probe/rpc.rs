@@ -1,5 +1,6 @@
 //! JSON-RPC: the requests that we write and the messages that we read.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -102,7 +103,7 @@ struct Request<'a, P> {
 }
 
 /// A request (`id`) or a notification (no `id`) in bytes.
-pub(super) fn encode<P: Serialize>(id: Option<u64>, method: &str, params: Option<P>) -> Vec<u8> {
+pub(super) fn encode<P: Serialize>(id: Option<u64>, method: &str, params: Option<P>) -> Bytes {
     let request = Request {
         jsonrpc: "2.0",
         id,
@@ -110,7 +111,7 @@ pub(super) fn encode<P: Serialize>(id: Option<u64>, method: &str, params: Option
         params,
     };
     // Plain structs with string keys always serialize.
-    serde_json::to_vec(&request).unwrap_or_default()
+    serde_json::to_vec(&request).unwrap_or_default().into()
 }
 
 /// A JSON-RPC error as it was answered.

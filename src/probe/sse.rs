@@ -14,8 +14,8 @@ pub(super) struct SseReader {
     after_cr: bool,
     first_line: bool,
     limit: usize,
-    /// The event is not of the type `message`, which is the only one that MCP speaks.
-    other_type: bool,
+    /// The event's type; empty means `message`.
+    kind: Vec<u8>,
     id: Option<Vec<u8>>,
     last_id: Option<Vec<u8>>,
     retry: Option<Duration>,
@@ -31,7 +31,7 @@ impl SseReader {
             after_cr: false,
             first_line: true,
             limit,
-            other_type: false,
+            kind: Vec::new(),
             id: None,
             last_id: None,
             retry: None,
@@ -52,12 +52,12 @@ impl SseReader {
         };
     }
 
-    /// Reads `chunk` and hands the data of every event that it completes to `each`. Events with empty
+    /// Reads `chunk` and hands type and data of every event that it completes to `each`. Events with empty
     /// data (keep-alives, priming events) are left out.
     pub(super) fn push(
         &mut self,
         mut chunk: &[u8],
-        mut each: impl FnMut(&[u8]),
+        mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), EventTooLarge> {
         while !chunk.is_empty() {
             if std::mem::take(&mut self.after_cr) && chunk.first() == Some(&b'\n') {
@@ -85,18 +85,22 @@ impl SseReader {
         Ok(())
     }
 
-    fn end_of_line(&mut self, each: &mut impl FnMut(&[u8])) {
+    fn end_of_line(&mut self, each: &mut impl FnMut(&[u8], &[u8])) {
         let mut line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.first_line) && line.starts_with(b"\xef\xbb\xbf") {
             line.drain(..3);
         }
         if line.is_empty() {
-            if self.has_data && !self.data.is_empty() && !self.other_type {
-                each(&self.data);
+            if self.has_data && !self.data.is_empty() {
+                let kind = match self.kind.as_slice() {
+                    b"" => b"message",
+                    kind => kind,
+                };
+                each(kind, &self.data);
             }
             self.data.clear();
             self.has_data = false;
-            self.other_type = false;
+            self.kind.clear();
             if let Some(id) = self.id.take() {
                 self.last_id = (!id.is_empty()).then_some(id);
             }
@@ -107,7 +111,7 @@ impl SseReader {
             self.data.extend_from_slice(value);
             self.has_data = true;
         } else if let Some(name) = field(&line, b"event") {
-            self.other_type = !matches!(name, b"" | b"message");
+            self.kind = name.to_vec();
         } else if let Some(id) = field(&line, b"id") {
             self.id = Some(id.to_vec());
         } else if let Some(retry) = field(&line, b"retry") {
@@ -140,8 +144,10 @@ mod tests {
         let mut reader = SseReader::new(limit);
         let mut events = Vec::new();
         for piece in pieces {
-            reader.push(piece, |data| {
-                events.push(String::from_utf8_lossy(data).into_owned());
+            reader.push(piece, |kind, data| {
+                if kind == b"message" {
+                    events.push(String::from_utf8_lossy(data).into_owned());
+                }
             })?;
         }
         Ok(events)
@@ -177,7 +183,7 @@ mod tests {
         reader
             .push(
                 b"id: 7\nretry: 20\ndata:\n\nid: 8\ndata: unfinished",
-                |_| {},
+                |_, _| {},
             )
             .unwrap();
         assert_eq!(

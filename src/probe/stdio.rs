@@ -43,7 +43,7 @@ impl<'t> StdioChannel<'t> {
     }
 
     pub(super) fn spawn(&mut self, record: &mut Record) -> Result<(), Fault> {
-        record.waiting = Waiting::Spawn;
+        record.wait_for(Waiting::Spawn);
         let start = record.now();
         let spawned = ProcessGroup::spawn(self.command);
         record.phase(Phase::Spawn, start);
@@ -88,7 +88,8 @@ impl<'t> StdioChannel<'t> {
     pub(super) async fn notify(&mut self, record: &mut Record, call: &Call) -> Result<(), Fault> {
         match &mut self.running {
             Some(running) => {
-                record.waiting = Waiting::Answer;
+                record.wait_for(Waiting::Answer);
+                record.say_sent(&call.body);
                 running.write(&call.body).await
             }
             None => Err(Fault::new(Reason::ProcessExited, "the process is gone")),
@@ -105,13 +106,15 @@ impl<'t> StdioChannel<'t> {
 
 impl Running {
     async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
-        record.waiting = Waiting::Answer;
+        record.wait_for(Waiting::Answer);
+        record.say_sent(&call.body);
         self.write(&call.body).await?;
         let id = call.id.unwrap_or_default();
         for _ in 0..limits::MAX_MESSAGES {
             let Some(line) = self.next_line().await? else {
                 return Err(self.exited().await);
             };
+            record.say_line(&line);
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ struct ListParams<'a> {
 }
 
 /// The request for a page in bytes.
-pub(super) fn encode(id: u64, cursor: Option<&str>, meta: Option<Meta<'_>>) -> Vec<u8> {
+pub(super) fn encode(id: u64, cursor: Option<&str>, meta: Option<Meta<'_>>) -> Bytes {
     let params = (cursor.is_some() || meta.is_some()).then_some(ListParams { cursor, meta });
     rpc::encode(Some(id), METHOD, params)
 }

@@ -32,7 +32,7 @@ fn check_target(target: &Target, result: Option<&ProbeResult>) -> Value {
     json!({
         "name": target.name,
         "endpoint": target.endpoint.shown(),
-        "transport": target.endpoint.transport(),
+        "transport": result.map_or(target.endpoint.transport(), |result| result.transport),
         "state": result.map_or(State::Unknown, |result| result.state),
         "failed_layer": failure.map(|f| f.layer),
         "reason": failure.map(|f| f.reason),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::schema::{self, from_word, nanos, time};
-use crate::model::{Era, StoredProbe, TargetStatus, Text, TraceId, Verdict, Window};
+use crate::model::{Dialect, StoredProbe, TargetStatus, Text, TraceId, Verdict, Window};
 
 /// Failed probes of one incident that are looked at: the first ones. A day at a minute.
 const MAX_FAILED: i64 = 1_440;
@@ -23,8 +23,8 @@ pub struct Reader {
 /// What a target is known to be besides its status.
 #[derive(Clone, Debug, Default)]
 pub struct Remembered {
-    /// Era of its last working session.
-    pub era: Option<Era>,
+    /// What its last working session spoke.
+    pub dialect: Option<Dialect>,
     /// Its service in traces, where learnt.
     pub service: Option<String>,
     /// A span of it was seen at some time.
@@ -96,11 +96,11 @@ impl Reader {
         let found = self
             .connection
             .query_row(
-                "SELECT era, service, instrumented FROM target WHERE name = ?1",
+                "SELECT dialect, service, instrumented FROM target WHERE name = ?1",
                 [name],
                 |row| {
                     Ok(Remembered {
-                        era: from_word(row.get(0)?),
+                        dialect: from_word(row.get(0)?),
                         service: row.get(1)?,
                         instrumented: row.get(2)?,
                     })

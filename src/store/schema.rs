@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags};
 
 /// Version of the tables, kept in `user_version`. A file of a newer one is left untouched.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// How long a statement waits for another process' lock: `status` reads while `watch` writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ CREATE TABLE target (
     id           INTEGER PRIMARY KEY,
     name         TEXT NOT NULL UNIQUE,
     endpoint     TEXT NOT NULL,
-    era          TEXT,
+    dialect      TEXT,
     state        TEXT NOT NULL DEFAULT 'unknown',
     since        INTEGER,
     failed_layer TEXT,

@@ -160,7 +160,7 @@ impl Drop for Writer {
     }
 }
 
-/// Makes a row for each target; one whose endpoint has changed forgets its era.
+/// Makes a row for each target; one whose endpoint has changed forgets its dialect.
 fn register(connection: &mut Connection, targets: &[Arc<Target>]) -> rusqlite::Result<Vec<i64>> {
     let transaction = connection.transaction()?;
     let mut rows = Vec::with_capacity(targets.len());
@@ -168,7 +168,7 @@ fn register(connection: &mut Connection, targets: &[Arc<Target>]) -> rusqlite::R
         let mut insert = transaction.prepare(
             "INSERT INTO target (name, endpoint) VALUES (?1, ?2)
              ON CONFLICT (name) DO UPDATE SET
-                 era = CASE endpoint WHEN excluded.endpoint THEN era END,
+                 dialect = CASE endpoint WHEN excluded.endpoint THEN dialect END,
                  endpoint = excluded.endpoint
              RETURNING id",
         )?;
@@ -330,7 +330,7 @@ fn update_target(connection: &Connection, write: &Write) -> rusqlite::Result<()>
     connection
         .prepare_cached(
             "UPDATE target SET state = ?2, since = ?3, failed_layer = ?4, reason = ?5, message = ?6,
-                               last_probe = ?7, trace = ?8, incident = ?9, era = coalesce(?10, era)
+                               last_probe = ?7, trace = ?8, incident = ?9, dialect = coalesce(?10, dialect)
              WHERE id = ?1",
         )?
         .execute(params![
@@ -343,8 +343,8 @@ fn update_target(connection: &Connection, write: &Write) -> rusqlite::Result<()>
             nanos(result.started_at),
             result.trace_id.0.as_slice(),
             incident,
-            // Only a session that worked says which era the server speaks.
-            (result.state == State::Up).then_some(result.era).flatten().and_then(word),
+            // Only a session that worked says what the server speaks.
+            (result.state == State::Up).then(|| result.dialect()).flatten().and_then(word),
         ])
         .map(drop)
 }

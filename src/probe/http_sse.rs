@@ -1,0 +1,317 @@
+//! HTTP+SSE of 2024-11-05: one stream on which every answer arrives, and a URL, named by the stream, that messages are
+//! posted to.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::body::Incoming as Body;
+
+use super::answer_search::id_mismatch;
+use super::channel::Call;
+use super::fault::Fault;
+use super::head::{ContentKind, Head, bad_content_type, bad_status, compressed, refused};
+use super::http::too_large;
+use super::http_client::{Draft, HttpClient};
+use super::record::{Record, Waiting};
+use super::rpc::{self, Answer, Incoming};
+use super::sse::SseReader;
+use super::streamable_http::{EVENT_STREAM, JSON};
+use super::{limits, redirect};
+use crate::model::Reason;
+
+/// A session over HTTP+SSE. It ends with its stream.
+pub(super) struct HttpSse<'t> {
+    stream: Stream<'t>,
+    /// To the URL that messages are posted to, once the stream has named it.
+    poster: Option<HttpClient<'t>>,
+}
+
+/// The GET that answers arrive on.
+struct Stream<'t> {
+    client: HttpClient<'t>,
+    body: Option<Body>,
+    reader: SseReader,
+    /// Events that were read and not looked at yet: a few, for each piece is looked at before the next is read.
+    events: VecDeque<(Vec<u8>, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl<'t> HttpSse<'t> {
+    /// With a client whose connection may be open already.
+    pub(super) fn new(client: HttpClient<'t>) -> Self {
+        Self {
+            stream: Stream {
+                client,
+                body: None,
+                reader: SseReader::new(limits::MAX_ANSWER),
+                events: VecDeque::new(),
+                bytes: 0,
+            },
+            poster: None,
+        }
+    }
+
+    pub(super) fn hang_up(&mut self) {
+        self.stream.client.hang_up();
+        if let Some(poster) = &mut self.poster {
+            poster.hang_up();
+        }
+    }
+
+    pub(super) fn agreed(&mut self, version: &str) {
+        if let Some(poster) = &mut self.poster {
+            poster.version = HeaderValue::from_str(version).ok();
+        }
+    }
+
+    /// Whether the stream has named the URL for messages: from then on the server holds a session.
+    pub(super) fn has_session(&self) -> bool {
+        self.poster.is_some()
+    }
+
+    /// Asks for the stream.
+    pub(super) async fn open(
+        &mut self,
+        record: &mut Record,
+        operation: usize,
+        traceparent: &str,
+    ) -> Result<(), Fault> {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(ACCEPT, EVENT_STREAM);
+        self.stream.client.trace(&mut headers, traceparent);
+        let draft = Draft {
+            method: Method::GET,
+            headers,
+            body: Bytes::new(),
+        };
+        let client = &mut self.stream.client;
+        let mut head = client.send(record, Some(operation), &draft).await?;
+        for _ in 0..limits::MAX_REDIRECTS {
+            if !redirect::is_redirect(head.status()) {
+                break;
+            }
+            client.follow(&draft.method, &head)?;
+            client.connect(record).await?;
+            head = client.send(record, Some(operation), &draft).await?;
+        }
+        record.saw_status(operation, head.status().as_u16());
+        if head.status() != StatusCode::OK {
+            return Err(refused(&head).unwrap_or_else(|| bad_status(&head)));
+        }
+        if ContentKind::of(head.headers()) != ContentKind::EventStream {
+            return Err(bad_content_type(&head));
+        }
+        if let Some(fault) = compressed(&head) {
+            return Err(fault);
+        }
+        self.stream.body = Some(head.into_body());
+        Ok(())
+    }
+
+    /// Waits for the event that names the URL for messages.
+    pub(super) async fn find_endpoint(&mut self, record: &mut Record) -> Result<(), Fault> {
+        record.wait_for(Waiting::Answer);
+        for _ in 0..limits::MAX_MESSAGES {
+            let Some((kind, data)) = self.stream.next().await? else {
+                return Err(Fault::new(
+                    Reason::StreamEnded,
+                    "the event stream ended without naming an endpoint",
+                ));
+            };
+            record.say_event(&kind, &data);
+            if kind != b"endpoint" {
+                continue;
+            }
+            let client = &self.stream.client;
+            let named = String::from_utf8_lossy(&data);
+            let url = client
+                .url
+                .join(named.trim())
+                .map_err(|_| rpc::invalid(&format!("the endpoint event names no URL: {named}")))?;
+            if !redirect::is_same_origin(&client.url, &url) {
+                return Err(rpc::invalid(&format!(
+                    "the endpoint event names another origin: {named}"
+                )));
+            }
+            self.poster = Some(client.beside(url));
+            return Ok(());
+        }
+        Err(too_many_events())
+    }
+
+    pub(super) async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
+        let result = self.ask_once(record, call).await;
+        if let Some(operation) = call.operation {
+            record.close(operation, result.as_ref().err());
+        }
+        result
+    }
+
+    /// Posts the message and reads the stream at the same time: the answer may come before that of the POST, and a server
+    /// may wait for us to read it.
+    async fn ask_once(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
+        let poster = self.poster.as_mut().ok_or_else(gone)?;
+        let draft = draft(poster, call);
+        let stream = &mut self.stream;
+        let mut search = Search::new(call.id.unwrap_or_default());
+        let mut posted: Option<Head> = None;
+        let found = {
+            let mut post = pin!(poster.send(record, call.operation, &draft));
+            loop {
+                tokio::select! {
+                    biased;
+                    head = &mut post, if posted.is_none() => {
+                        let head = head?;
+                        let status = head.status();
+                        posted = Some(head);
+                        if !status.is_success() {
+                            break None;
+                        }
+                    }
+                    event = stream.next() => match event? {
+                        Some(event) => if let Some(answer) = search.look_at(event)? {
+                            break Some(answer);
+                        },
+                        None => return Err(search.ended()),
+                    }
+                }
+            }
+        };
+        search.tell(record);
+        if let (Some(operation), Some(head)) = (call.operation, &posted) {
+            record.saw_status(operation, head.status().as_u16());
+        }
+        record.wait_for(Waiting::Answer);
+        match (found, posted) {
+            (Some(answer), posted) => {
+                poster.finish(posted).await;
+                Ok(answer)
+            }
+            (None, Some(head)) => Ok(Err(poster.error_of(record, head).await?)),
+            (None, None) => Err(gone()),
+        }
+    }
+
+    pub(super) async fn notify(&mut self, record: &mut Record, call: &Call) -> Result<(), Fault> {
+        let poster = self.poster.as_mut().ok_or_else(gone)?;
+        let draft = draft(poster, call);
+        let head = poster.send(record, call.operation, &draft).await?;
+        if !head.status().is_success() {
+            return Err(refused(&head).unwrap_or_else(|| bad_status(&head)));
+        }
+        poster.finish(Some(head)).await;
+        Ok(())
+    }
+}
+
+fn draft(poster: &HttpClient<'_>, call: &Call) -> Draft {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, JSON);
+    poster.trace(&mut headers, &call.traceparent);
+    Draft {
+        method: Method::POST,
+        headers,
+        body: call.body.clone(),
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new(Reason::StreamEnded, "the event stream is gone")
+}
+
+fn too_many_events() -> Fault {
+    Fault::new(
+        Reason::BodyTooLarge,
+        format!(
+            "{} events came without what we wait for among them",
+            limits::MAX_MESSAGES
+        ),
+    )
+}
+
+impl Stream<'_> {
+    /// The next event: type and data; `None` at the end. Safe to be dropped while it waits.
+    async fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Fault> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(body) = &mut self.body else {
+                return Ok(None);
+            };
+            let Some(piece) = self.client.connection()?.read(body).await? else {
+                self.body = None;
+                continue;
+            };
+            self.bytes += piece.len();
+            if self.bytes > limits::MAX_STREAM {
+                return Err(too_large(limits::MAX_STREAM));
+            }
+            let events = &mut self.events;
+            self.reader
+                .push(&piece, |kind, data| {
+                    events.push_back((kind.to_vec(), data.to_vec()));
+                })
+                .map_err(|_| too_large(limits::MAX_ANSWER))?;
+        }
+    }
+}
+
+/// Our answer among the events.
+struct Search {
+    id: u64,
+    seen: Vec<(Vec<u8>, Vec<u8>)>,
+    count: usize,
+    mismatch: Option<String>,
+}
+
+impl Search {
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            seen: Vec::new(),
+            count: 0,
+            mismatch: None,
+        }
+    }
+
+    fn look_at(&mut self, event: (Vec<u8>, Vec<u8>)) -> Result<Option<Answer>, Fault> {
+        self.count += 1;
+        if self.count > limits::MAX_MESSAGES {
+            return Err(too_many_events());
+        }
+        let found = match event.0.as_slice() {
+            b"message" => rpc::decode(&event.1, self.id)?,
+            _ => Incoming::Other,
+        };
+        self.seen.push(event);
+        Ok(match found {
+            Incoming::Answer(answer) => Some(answer),
+            Incoming::Mismatch(other) => {
+                self.mismatch = Some(other);
+                None
+            }
+            Incoming::Other => None,
+        })
+    }
+
+    fn ended(&self) -> Fault {
+        match &self.mismatch {
+            Some(other) => id_mismatch(other, self.id),
+            None => Fault::new(
+                Reason::StreamEnded,
+                "the event stream ended without our answer",
+            ),
+        }
+    }
+
+    /// What was read while the record was lent to the POST.
+    fn tell(&self, record: &mut Record) {
+        for (kind, data) in &self.seen {
+            record.say_event(kind, data);
+        }
+    }
+}

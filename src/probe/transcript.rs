@@ -1,0 +1,165 @@
+//! Takes down what is said in a probe, where somebody wants to read it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::model::{Conversation, Remark, RemarkKind, Text};
+
+/// Bytes kept of one body. Enough for the tools that people read; the rest is counted.
+const MAX_BODY: usize = 16 * 1024;
+/// Entries: a probe of a hundred pages has some 400. Later ones are not kept.
+const MAX_ENTRIES: usize = 512;
+
+/// What was said so far.
+#[derive(Default)]
+pub(super) struct Transcript {
+    entries: Vec<Entry>,
+    curl: Option<String>,
+}
+
+struct Entry {
+    at: Duration,
+    kind: RemarkKind,
+    head: String,
+    body: Vec<u8>,
+    /// Bytes of the body that were not kept.
+    left_out: usize,
+}
+
+impl Transcript {
+    pub(super) fn add(&mut self, at: Duration, kind: RemarkKind, head: String, body: &[u8]) {
+        if self.entries.len() >= MAX_ENTRIES {
+            return;
+        }
+        let kept = body.get(..MAX_BODY).unwrap_or(body);
+        self.entries.push(Entry {
+            at,
+            kind,
+            head,
+            body: kept.to_vec(),
+            left_out: body.len() - kept.len(),
+        });
+    }
+
+    /// More of what the last entry began: a body comes in pieces, and only the whole can be looked through for secrets.
+    pub(super) fn go_on(&mut self, at: Duration, piece: &[u8]) {
+        let Some(entry) = self
+            .entries
+            .last_mut()
+            .filter(|entry| entry.kind == RemarkKind::Received)
+        else {
+            return self.add(at, RemarkKind::Received, String::new(), piece);
+        };
+        let room = MAX_BODY.saturating_sub(entry.body.len());
+        let kept = piece.get(..room).unwrap_or(piece);
+        entry.body.extend_from_slice(kept);
+        entry.left_out += piece.len() - kept.len();
+    }
+
+    pub(super) fn repeat_by(&mut self, curl: String) {
+        self.curl = Some(curl);
+    }
+
+    /// As it may be shown.
+    pub(super) fn finish<'s>(
+        self,
+        secrets: impl Iterator<Item = &'s str> + Clone,
+    ) -> Conversation {
+        let entries = self.entries.into_iter().map(|entry| {
+            let body = String::from_utf8_lossy(&entry.body);
+            let mut text = entry.head;
+            if !body.is_empty() {
+                if !text.is_empty() {
+                    text.push_str("\n\n");
+                }
+                text.push_str(&body);
+            }
+            let mut text = Text::mask(&text, secrets.clone());
+            if entry.left_out > 0 {
+                cut_a_secret_off(&mut text, secrets.clone());
+                let _ = write!(text, "\n... and {} bytes more", entry.left_out);
+            }
+            Remark {
+                at: entry.at,
+                kind: entry.kind,
+                lines: text.trim_end().lines().map(Text::escape).collect(),
+            }
+        });
+        Conversation {
+            entries: entries.collect(),
+            curl: self
+                .curl
+                .map(|curl| Text::escape(&Text::mask(&curl, secrets.clone()))),
+        }
+    }
+}
+
+/// Where a body is cut, half a secret may be left, which nobody recognizes.
+fn cut_a_secret_off<'s>(text: &mut String, secrets: impl Iterator<Item = &'s str>) {
+    let longest = secrets.map(str::len).max().unwrap_or_default();
+    let mut keep = text.len().saturating_sub(longest);
+    while !text.is_char_boundary(keep) {
+        keep -= 1;
+    }
+    text.truncate(keep);
+}
+
+/// Headers, a line each. What may be a credential is starred out, whoever sent it.
+pub(super) fn headers(headers: &HeaderMap) -> String {
+    let mut lines = String::new();
+    for (name, value) in headers {
+        let _ = write!(lines, "\n{name}: {}", shown(name, value));
+    }
+    lines
+}
+
+fn shown(name: &HeaderName, value: &HeaderValue) -> String {
+    let secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE].contains(name);
+    if secret || value.is_sensitive() {
+        return "***".to_owned();
+    }
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// A request as a command line. `typed` knows the user's headers as they were typed.
+pub(super) fn curl(
+    method: &Method,
+    url: &str,
+    options: &[String],
+    headers: &HeaderMap,
+    typed: &dyn Fn(&HeaderName) -> Option<String>,
+    body: &[u8],
+) -> String {
+    let mut command = String::from("curl -sS -i");
+    if method != Method::POST {
+        let _ = write!(command, " -X {method}");
+    }
+    for option in options {
+        let _ = write!(command, " {option}");
+    }
+    let _ = write!(command, " {}", quoted(url));
+    for (name, value) in headers {
+        // curl makes this one itself.
+        if *name == http::header::HOST && typed(name).is_none() {
+            continue;
+        }
+        // In double quotes the shell puts `${VAR}` in.
+        let line = match typed(name) {
+            Some(typed) => format!("\"{name}: {}\"", typed.replace(['"', '`', '\\'], "?")),
+            None => quoted(&format!("{name}: {}", shown(name, value))),
+        };
+        let _ = write!(command, " -H {line}");
+    }
+    if !body.is_empty() {
+        let _ = write!(command, " --data-raw {}", quoted(&String::from_utf8_lossy(body)));
+    }
+    command
+}
+
+/// One word of a shell's.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
