@@ -66,6 +66,9 @@ pub struct CheckArgs {
     /// Probes at once
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
+    /// Show each probe's whole conversation on stderr, and the command that repeats its last request
+    #[arg(short = 'v', long)]
+    pub trace_log: bool,
 }
 
 /// `mcpprobe watch`.

@@ -46,6 +46,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
         cancel: &cancel,
         retries: args.retries,
         wait: args.wait_until_up,
+        trace_log: args.trace_log,
         begun: Instant::now(),
     };
     let started_at = SystemTime::now();
@@ -154,6 +155,7 @@ struct Round<'r> {
     cancel: &'r CancellationToken,
     retries: u32,
     wait: Option<Duration>,
+    trace_log: bool,
     begun: Instant,
 }
 
@@ -200,8 +202,15 @@ impl Round<'_> {
     async fn probe(&self, target: &Arc<Target>) -> Option<Arc<ProbeResult>> {
         let mut left = self.retries;
         loop {
-            let probe = || probe::probe(target, Wish::default(), self.cancel);
+            let wish = Wish {
+                hint: None,
+                conversation: self.trace_log,
+            };
+            let probe = || probe::probe(target, wish, self.cancel);
             let result = Arc::new(self.started.probe_when_up(target, probe).await?);
+            if self.trace_log {
+                terminal::complain(&report::conversation::conversation(target, &result));
+            }
             self.telemetry.emit(target, &result);
             if result.state.works() {
                 return Some(result);

@@ -90,6 +90,29 @@ pub struct ProbeResult {
 }
 
 impl ProbeResult {
+    /// A result in which nothing was found yet.
+    pub fn nothing(started_at: SystemTime, transport: Transport) -> Self {
+        Self {
+            started_at,
+            duration: Duration::ZERO,
+            trace_id: TraceId::random(),
+            root_span: SpanId::random(),
+            state: State::Unknown,
+            failure: None,
+            era: None,
+            transport,
+            protocol_version: None,
+            server: None,
+            tools: None,
+            session_id: None,
+            layers: Default::default(),
+            operations: Vec::new(),
+            notes: Vec::new(),
+            session_end: SessionEnd::NotNeeded,
+            conversation: None,
+        }
+    }
+
     /// What was spoken, once found; nothing where both eras are asked for.
     pub fn dialect(&self) -> Option<Dialect> {
         match (self.era?, self.transport) {

@@ -192,12 +192,12 @@ impl<'t> Channel<'t> {
     }
 
     /// Ends the session on the server, whatever happened before. `traceparent` names the probe's root span.
-    pub(super) async fn end(&mut self, traceparent: &str) -> SessionEnd {
+    pub(super) async fn end(&mut self, record: &mut Record, traceparent: &str) -> SessionEnd {
         match self {
             Self::Http(http) => {
                 // A session over HTTP+SSE ends with its stream.
                 let streamed = http.sse.take().is_some_and(|sse| sse.has_session());
-                let end = http.streamable.end(traceparent).await;
+                let end = http.streamable.end(record, traceparent).await;
                 if streamed {
                     end.max(SessionEnd::Ended)
                 } else {

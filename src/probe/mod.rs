@@ -76,22 +76,30 @@ pub async fn probe(
         // An exchange may have stopped half-way: nothing more can be said on its connection.
         channel.hang_up();
     }
-    let result = end.map(|end| {
+    let end = end.map(|end| {
         let end = end.unwrap_or_else(|_| Err(record.deadline(target.timeout)));
         let fault = record.within_depth(target.profile.depth, end).err();
+        if let Some(fault) = &fault {
+            record.say(|| format!("{}: {}", fault.reason, fault.message));
+        }
+        fault
+    });
+    let mut after = record.afterwards();
+    let result = end.map(|fault| {
         let mut result = record.finish(target, channel.transport(), fault);
         let secrets = target.secrets.iter().map(Secret::expose);
         result.session_id = channel.session_id().map(|id| Text::redacted(id, secrets));
         result
     });
-    let session_end = channel.end(&root).await;
+    let session_end = channel.end(&mut after, &root).await;
     result.map(|mut result| {
         result.session_end = session_end;
         if session_end == SessionEnd::Failed {
-            result
-                .notes
-                .push("the session on the server could not be ended".into());
+            let note = "the session on the server could not be ended";
+            after.note(note);
+            result.notes.push(note.into());
         }
+        result.conversation = after.conversation(target);
         result
     })
 }

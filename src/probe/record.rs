@@ -9,7 +9,7 @@ use super::head::Head;
 use super::transcript::Transcript;
 use super::{limits, transcript};
 use crate::model::{
-    Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase, PhaseTime,
+    Conversation, Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase, PhaseTime,
     ProbeResult, Reason, RemarkKind, Secret, ServerInfo, SessionEnd, SpanId, State, Target, Text,
     TraceId, Transport,
 };
@@ -373,6 +373,23 @@ impl Record {
         Ok(())
     }
 
+    /// For what follows the last layer: it goes on the same clock and is taken down on the same page, and is no part of
+    /// the result.
+    pub(super) fn afterwards(&mut self) -> Self {
+        Self {
+            clock: self.clock,
+            transcript: self.transcript.take(),
+            ..Self::start(false)
+        }
+    }
+
+    /// What was said, if somebody wants to read it.
+    pub(super) fn conversation(&mut self, target: &Target) -> Option<Box<Conversation>> {
+        let transcript = self.transcript.take()?;
+        let secrets = target.secrets.iter().map(Secret::expose);
+        Some(Box::new(transcript.finish(secrets)))
+    }
+
     /// Sums up: the ladder's end, good or bad, becomes a result.
     pub(super) fn finish(
         mut self,
@@ -380,9 +397,7 @@ impl Record {
         transport: Transport,
         fault: Option<Fault>,
     ) -> ProbeResult {
-        if let Some(fault) = &fault {
-            self.say(|| format!("{}: {}", fault.reason, fault.message));
-        }
+
         let failure = fault.map(|fault| self.failed(target, fault));
         let state = failure.as_ref().map_or(State::Up, Failure::state);
         self.redact(target);
@@ -403,9 +418,7 @@ impl Record {
             notes: self.notes,
             session_end: SessionEnd::NotNeeded,
             transport,
-            conversation: self.transcript.map(|transcript| {
-                Box::new(transcript.finish(target.secrets.iter().map(Secret::expose)))
-            }),
+            conversation: None,
         }
     }
 

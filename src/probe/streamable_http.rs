@@ -294,13 +294,13 @@ impl<'t> StreamableHttp<'t> {
     }
 
     /// Ends every session that the server handed out, all of them within one limit.
-    pub(super) async fn end(&mut self, traceparent: &str) -> SessionEnd {
+    pub(super) async fn end(&mut self, record: &mut Record, traceparent: &str) -> SessionEnd {
         let strays = self.stray_sessions.drain(..);
         let sessions: Vec<_> = self.session.take().into_iter().chain(strays).collect();
         let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
         let mut worst = SessionEnd::NotNeeded;
         for session in &sessions {
-            let delete = self.delete(session, traceparent);
+            let delete = self.delete(record, session, traceparent);
             let end = match tokio::time::timeout(limits::DELETE_TIMEOUT / count, delete).await {
                 Ok(Ok(status)) if status.is_success() || status == StatusCode::NOT_FOUND => {
                     SessionEnd::Ended
@@ -316,7 +316,12 @@ impl<'t> StreamableHttp<'t> {
         worst
     }
 
-    async fn delete(&mut self, session: &Session, traceparent: &str) -> Result<StatusCode, Fault> {
+    async fn delete(
+        &mut self,
+        record: &mut Record,
+        session: &Session,
+        traceparent: &str,
+    ) -> Result<StatusCode, Fault> {
         if self.client.url != session.url {
             self.client.go_to(session.url.clone(), session.trusted);
         }
@@ -330,9 +335,7 @@ impl<'t> StreamableHttp<'t> {
             headers,
             body: Bytes::new(),
         };
-        // Timed like a probe of its own, which nobody reads.
-        let mut record = Record::start(false);
-        let head = self.client.send(&mut record, None, &draft).await?;
+        let head = self.client.send(record, None, &draft).await?;
         let status = head.status();
         let mut body = head.into_body();
         let connection = self.client.connection()?;

@@ -1,5 +1,6 @@
 //! What is printed, one file per format. Pure: from results to text.
 
+pub mod conversation;
 pub mod json;
 pub mod line;
 pub mod table;
