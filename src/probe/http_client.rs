@@ -223,7 +223,7 @@ impl<'t> HttpClient<'t> {
         }
         let fault = bad_status(&head);
         if ContentKind::of(head.headers()) != ContentKind::Json {
-            self.hang_up();
+            self.finish(Some(head)).await;
             return Err(fault);
         }
         let body = self.read_all(record, head, limits::MAX_ERROR_BODY);
