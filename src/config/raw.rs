@@ -6,11 +6,12 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::complaint::Complaint;
+use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
 use crate::model::{EraMode, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
-const SHARED_KEYS: [&str; 8] = [
+const SHARED_KEYS: [&str; 9] = [
     "every",
     "timeout",
     "profile",
@@ -19,8 +20,17 @@ const SHARED_KEYS: [&str; 8] = [
     "trace_context",
     "headers",
     "tags",
+    "expect",
 ];
 const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
+
+/// What `era` can be, here and in a profile.
+pub(super) const ERAS: [(&str, EraMode); 4] = [
+    ("auto", EraMode::Auto),
+    ("legacy", EraMode::Legacy),
+    ("modern", EraMode::Modern),
+    ("both", EraMode::Both),
+];
 
 /// A whole file.
 #[derive(Default)]
@@ -54,6 +64,7 @@ pub(super) struct RawServer {
     pub(super) trace_context: Option<TraceContext>,
     pub(super) headers: Vec<Pair>,
     pub(super) tags: Option<Typed<Vec<Typed<String>>>>,
+    pub(super) expect: RawExpect,
 }
 
 /// A key of the user's own and its value.
@@ -152,14 +163,7 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
     server.every = keys.duration("every");
     server.timeout = keys.duration("timeout");
     server.profile = keys.text("profile");
-    server.era = keys.word(
-        "era",
-        &[
-            ("auto", EraMode::Auto),
-            ("legacy", EraMode::Legacy),
-            ("modern", EraMode::Modern),
-        ],
-    );
+    server.era = keys.word("era", &ERAS);
     server.redirects = keys.word(
         "redirects",
         &[
@@ -179,6 +183,7 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
     );
     server.headers = keys.text_table("headers").unwrap_or_default();
     server.tags = keys.texts("tags");
+    server.expect = expect::read(keys);
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {

@@ -78,27 +78,14 @@ fn incident_id(result: &ProbeResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{SessionEnd, SpanId, TraceId};
     use proptest::prelude::*;
     use std::time::Duration;
 
     fn result(state: State, at: u64) -> ProbeResult {
         ProbeResult {
             started_at: SystemTime::UNIX_EPOCH + Duration::from_secs(at),
-            duration: Duration::ZERO,
-            trace_id: TraceId::random(),
-            root_span: SpanId::random(),
             state,
-            failure: None,
-            era: None,
-            protocol_version: None,
-            server: None,
-            tools: None,
-            session_id: None,
-            layers: Default::default(),
-            operations: Vec::new(),
-            notes: Vec::new(),
-            session_end: SessionEnd::NotNeeded,
+            ..ProbeResult::passed()
         }
     }
 

@@ -4,6 +4,7 @@
 //! folder and a word on the page are the same word.
 
 mod evidence;
+mod expect;
 mod id;
 mod layer;
 mod profile;
@@ -19,12 +20,14 @@ pub use evidence::{
     BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
     Window,
 };
+pub use expect::{Expect, Expectation};
 pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
 pub use result::{
     Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo, SessionEnd,
+    Shortfall,
 };
 pub use state::State;
 pub use status::TargetStatus;

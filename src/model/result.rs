@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Layer, Outcome, Phase, SpanId, State, Text, TraceId};
+use super::{Failure, Layer, Outcome, Phase, Reason, SpanId, State, Text, TraceId};
 
 /// The two eras of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub struct ProbeResult {
     pub state: State,
     /// Why, when a layer failed.
     pub failure: Option<Failure>,
+    /// What was expected and did not hold, when that is no outage: the state is `degraded`.
+    pub shortfall: Option<Shortfall>,
     /// Era, once found.
     pub era: Option<Era>,
     /// Negotiated protocol version.
@@ -58,6 +60,8 @@ pub struct ProbeResult {
     pub server: Option<ServerInfo>,
     /// Number of tools listed.
     pub tools: Option<u32>,
+    /// When the server's certificate ends; the earliest, where a probe saw several.
+    pub certificate_expires: Option<SystemTime>,
     /// The session's id, where the server handed one out.
     pub session_id: Option<Text>,
     /// The layers in order.
@@ -76,6 +80,22 @@ impl ProbeResult {
         self.started_at + self.duration
     }
 
+    /// Why the target is not simply up: of the layer that failed, or of the expectation that did not hold.
+    pub fn reason(&self) -> Option<Reason> {
+        match &self.failure {
+            Some(failure) => Some(failure.reason),
+            None => self.shortfall.as_ref().map(|_| Reason::Expectation),
+        }
+    }
+
+    /// The same in a sentence.
+    pub fn message(&self) -> Option<&Text> {
+        match &self.failure {
+            Some(failure) => Some(&failure.message),
+            None => self.shortfall.as_ref().map(|shortfall| &shortfall.message),
+        }
+    }
+
     /// The operation whose answer decided the failure: the one that the failed layer belongs to.
     pub fn failed_operation(&self) -> Option<&Operation> {
         let layer = self.failure.as_ref()?.layer;
@@ -84,6 +104,46 @@ impl ProbeResult {
             .rev()
             .find(|operation| operation.kind.covers(layer))
     }
+}
+
+#[cfg(test)]
+impl ProbeResult {
+    /// A probe that found nothing but that each layer passes, a second for each.
+    pub(crate) fn passed() -> Self {
+        let layer = LayerResult {
+            outcome: Outcome::Ok,
+            duration: Duration::from_secs(1),
+            ..LayerResult::default()
+        };
+        Self {
+            started_at: SystemTime::UNIX_EPOCH,
+            duration: Duration::from_secs(4),
+            trace_id: TraceId::random(),
+            root_span: SpanId::random(),
+            state: State::Up,
+            failure: None,
+            shortfall: None,
+            era: None,
+            protocol_version: None,
+            server: None,
+            tools: None,
+            certificate_expires: None,
+            session_id: None,
+            layers: [(); 4].map(|()| layer.clone()),
+            operations: Vec::new(),
+            notes: Vec::new(),
+            session_end: SessionEnd::NotNeeded,
+        }
+    }
+}
+
+/// An expectation that did not hold although every layer passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// The layer that it is about.
+    pub layer: Layer,
+    /// Which, what was found and what was expected; safe to print.
+    pub message: Text,
 }
 
 /// One layer of one probe.

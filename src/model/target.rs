@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::Profile;
+use super::{Expect, Profile};
 
 /// A string that never shows itself: `Debug` prints a mask, there is no `Display`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Target {
     pub profile: Profile,
     /// Which era to speak.
     pub era: EraMode,
+    /// What is expected of it: its own, its profile's and the defaults' expectations in one.
+    pub expect: Expect,
     /// Which redirects are followed.
     pub redirects: Redirects,
     /// Where the trace context is put.
@@ -142,6 +144,8 @@ pub enum EraMode {
     Legacy,
     /// `server/discover` only.
     Modern,
+    /// Both, one after the other.
+    Both,
 }
 
 /// `redirects`: which redirects are followed.

@@ -69,8 +69,8 @@ impl<'t, 'c> Ladder<'t, 'c> {
         match (self.target.era, hint) {
             (EraMode::Legacy, _) => self.initialize().await,
             (EraMode::Modern, _) => self.discover_only().await,
-            (EraMode::Auto, Some(Era::Legacy)) => self.initialize_or_detect().await,
-            (EraMode::Auto, _) => self.detect_era().await,
+            (EraMode::Auto | EraMode::Both, Some(Era::Legacy)) => self.initialize_or_detect().await,
+            (EraMode::Auto | EraMode::Both, _) => self.detect_era().await,
         }
     }
 
@@ -334,7 +334,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
     async fn list_tools(&mut self, modern: bool) -> Result<(), Fault> {
         let (first_id, operation, traceparent) =
             self.open(OperationKind::ToolsList, tools_list::METHOD);
-        let mut list = ToolList::default();
+        let mut list = ToolList::new(self.target.expect.tools.as_deref().unwrap_or_default());
         let mut cursor: Option<String> = None;
         let mut id = first_id;
         loop {
@@ -370,6 +370,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
             id = self.take_id();
         }
         self.record.tools = Some(list.count());
+        self.record.missing_tools = list.missing();
         Ok(())
     }
 

@@ -5,9 +5,11 @@
 //! session is ended on every way out.
 
 mod answer_search;
+mod certificate;
 mod channel;
 mod connect;
 mod discover;
+mod expectation;
 mod fault;
 mod head;
 mod http;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::fault::Fault;
-use super::limits;
+use super::{expectation, limits};
 use crate::model::{
     Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase, PhaseTime,
     ProbeResult, Reason, Secret, ServerInfo, SessionEnd, SpanId, State, Target, Text, TraceId,
@@ -53,6 +53,8 @@ pub(super) struct Record {
     pub(super) protocol_version: Option<Text>,
     pub(super) server: Option<ServerInfo>,
     pub(super) tools: Option<u32>,
+    /// Of the expected tools those that were not listed.
+    pub(super) missing_tools: Vec<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) root_span: SpanId,
     started_at: SystemTime,
@@ -61,6 +63,7 @@ pub(super) struct Record {
     begun: Duration,
     layers: [LayerResult; 4],
     notes: Vec<Text>,
+    certificate_expires: Option<SystemTime>,
 }
 
 impl Record {
@@ -72,6 +75,7 @@ impl Record {
             protocol_version: None,
             server: None,
             tools: None,
+            missing_tools: Vec::new(),
             operations: Vec::with_capacity(3),
             root_span: SpanId::random(),
             started_at: SystemTime::now(),
@@ -80,6 +84,7 @@ impl Record {
             begun: Duration::ZERO,
             layers: Default::default(),
             notes: Vec::new(),
+            certificate_expires: None,
         }
     }
 
@@ -229,6 +234,11 @@ impl Record {
         }
     }
 
+    /// A certificate with this end was shown. A probe may see several, behind a redirect: the first to end counts.
+    pub(super) fn saw_certificate(&mut self, end: Option<SystemTime>) {
+        self.certificate_expires = self.certificate_expires.into_iter().chain(end).min();
+    }
+
     /// The fault of a deadline: what we were waiting for did not come.
     pub(super) fn deadline(&self, timeout: Duration) -> Fault {
         let within = humantime::format_duration(timeout);
@@ -258,28 +268,31 @@ impl Record {
         Ok(())
     }
 
-    /// Sums up: the ladder's end, good or bad, becomes a result.
+    /// Sums up: the ladder's end, good or bad, becomes a result, which is held against what is expected.
     pub(super) fn finish(mut self, target: &Target, fault: Option<Fault>) -> ProbeResult {
         let failure = fault.map(|fault| self.failed(target, fault));
         let state = failure.as_ref().map_or(State::Up, Failure::state);
         self.redact(target);
-        ProbeResult {
+        let result = ProbeResult {
             duration: self.now(),
             started_at: self.started_at,
             trace_id: self.trace_id,
             root_span: self.root_span,
             state,
             failure,
+            shortfall: None,
             era: self.era,
             protocol_version: self.protocol_version,
             server: self.server,
             tools: self.tools,
+            certificate_expires: self.certificate_expires,
             session_id: None,
             layers: self.layers,
             operations: self.operations,
             notes: self.notes,
             session_end: SessionEnd::NotNeeded,
-        }
+        };
+        expectation::judge(target, &self.missing_tools, result)
     }
 
     /// A server may repeat what it was sent: nowhere in the result stands a secret.

@@ -16,7 +16,7 @@ use super::head::{ContentKind, Head, bad_content_type, bad_status, compressed, r
 use super::http::Connection;
 use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
-use super::{connect, limits, redirect, resolve, tls};
+use super::{certificate, connect, limits, redirect, resolve, tls};
 use crate::model::{HttpEndpoint, Phase, Reason, SessionEnd, Target};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -102,7 +102,9 @@ impl<'t> HttpChannel<'t> {
             };
             let stream = tls::handshake(stream, &name).await;
             record.phase(Phase::Tls, start);
-            Connection::open(stream?).await?
+            let stream = stream?;
+            record.saw_certificate(certificate::not_after(&stream));
+            Connection::open(stream).await?
         } else {
             Connection::open(stream).await?
         };
