@@ -48,8 +48,8 @@ pub struct CheckArgs {
     /// For each whole probe, such as 10s; wins over the file
     #[arg(long, value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
-    /// How deep to probe: handshake or reachable; wins over the file
-    #[arg(long)]
+    /// How deep to probe: handshake, reachable, legacy, modern, both or a file of your own; wins over the file
+    #[arg(long, value_name = "NAME | PATH")]
     pub profile: Option<String>,
     /// What makes the exit code bad
     #[arg(long, value_enum, default_value_t = FailOn::Down)]

@@ -32,7 +32,7 @@ const PHASES: [&str; 7] = [
 
 const DOCUMENT: &str = "schema started_at duration_ms summary targets";
 const TARGET: &str = "name endpoint transport state failed_layer reason message http_status jsonrpc_code era \
-                      protocol_version server tools started_at duration_ms trace_id layers";
+                      protocol_version server tools certificate_expires_at started_at duration_ms trace_id layers";
 const STATUS_TARGET: &str = "name state since failed_layer reason message last_probe_at trace_id incident suspect \
                              verdict verdict_reason provisional";
 const CORRELATE: &str = "schema server incident at verdict provisional reason window backend counts controls queries spans";
@@ -874,6 +874,69 @@ fn the_profile_reachable_judges_only_whether_http_answers() {
         (only_target(&document)["failed_layer"].as_str(), code),
         (Some("transport"), 2)
     );
+}
+
+#[test]
+fn a_degraded_server_is_an_error_only_where_that_is_asked_for() {
+    let up = Small::start(healthy);
+    let file = File::new(&(server("a", &up.url()) + "expect = { min_tools = 1000 }\n"));
+    let (document, exit) = check_json(&[&file.path()]);
+    assert_contract(&document);
+    let target = only_target(&document);
+    assert_eq!((target["state"].as_str(), exit), (Some("degraded"), 0));
+    assert_eq!(document["summary"]["degraded"], 1);
+    let output = run(&["check", &file.path(), "--fail-on", "degraded"]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    for word in ["degraded", "expectation: min_tools: ", ", at least 1000"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    // A server that is down is worse, whatever else is said.
+    let both = file.path();
+    let (_, exit) = check_json(&[&both, &dead_url(), "--fail-on", "degraded"]);
+    assert_eq!(exit, 2);
+}
+
+#[test]
+fn a_profile_of_ones_own_is_found_from_the_working_directory() {
+    let up = Small::start(healthy);
+    let profile = "description = \"Mine.\"\ndepth = \"tools_list\"\nexpect = { min_tools = 1000, max_latency = \"10m\" }\n";
+    let file = File::new(&(server("a", &up.url()) + "profile = \"reachable\"\n"));
+    fs::write(file.below("mine.toml"), profile).unwrap();
+    fs::write(
+        file.below("bad.toml"),
+        "description = \"Bad.\"\ndpth = \"http\"\n",
+    )
+    .unwrap();
+    let check = |args: &[&str]| {
+        let mut command = mcpprobe();
+        command.args(["check", "--format", "json"]).args(args);
+        command.current_dir(file.below("")).output().unwrap()
+    };
+    // It wins over the file's, for a URL it is the only one.
+    for target in ["servers.toml", &up.url()] {
+        for profile in ["mine.toml", "./mine.toml"] {
+            let output = check(&["--profile", profile, target]);
+            let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let target = only_target(&document);
+            assert_eq!(target["reason"], "expectation", "{target:#}");
+        }
+    }
+    for (profile, words) in [
+        (
+            "bad.toml",
+            &["bad.toml:2", "unknown key `dpth`", "no `depth`"][..],
+        ),
+        ("missing.toml", &["missing.toml", "No such file"]),
+        ("handshak", &["did you mean \"handshake\"", "legacy"]),
+    ] {
+        let output = check(&["--profile", profile, "servers.toml"]);
+        assert_eq!(code(&output), 3, "{output:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        for word in words {
+            assert!(stderr.contains(word), "{word}: {stderr}");
+        }
+    }
 }
 
 #[test]

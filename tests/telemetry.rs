@@ -132,6 +132,31 @@ fn a_session_and_its_failure_are_told() {
 }
 
 #[test]
+fn a_degraded_session_is_no_error_and_says_why_it_is_no_better() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("degraded-demo", None);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("servers.toml");
+    let text = format!(
+        "[[server]]\nname = \"a\"\nurl = \"http://127.0.0.1:{}/mcp\"\nexpect = {{ min_tools = 1000 }}\n",
+        demo.port
+    );
+    std::fs::write(&file, text).unwrap();
+    let target = checked(file.to_str().unwrap(), jaeger.otlp, &[]);
+    assert_eq!(target["state"], "degraded", "{target:#}");
+    let spans = jaeger.trace(target["trace_id"].as_str().unwrap(), 5);
+    let session = tags(named(&spans, "mcp.session"));
+    assert_eq!(session["mcpprobe.state"], "degraded");
+    assert_eq!(session["mcpprobe.layer"], "tools_list");
+    assert_eq!(session["mcpprobe.reason"], "expectation");
+    for span in &spans {
+        let tags = tags(span);
+        assert_eq!(tags.get("error"), None, "{tags:#?}");
+        assert_eq!(tags.get("error.type"), None, "{tags:#?}");
+    }
+}
+
+#[test]
 fn a_legacy_session_has_its_id_and_its_negotiation_a_span_of_its_own() {
     let jaeger = Jaeger::start();
     let port = free_port();

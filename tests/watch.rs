@@ -49,6 +49,39 @@ fn each_change_of_state_is_one_line_and_status_tells_it_from_another_shell() {
 }
 
 #[test]
+fn a_degraded_server_works_and_status_says_why_it_is_no_better() {
+    let demo = Demo::start("degraded", None);
+    let text = config(demo.port).replacen(
+        "name = \"demo\"",
+        "name = \"demo\"\nexpect = { tools = [\"nosuch\"] }",
+        1,
+    );
+    let watch = Watch::start(&text);
+    let degraded = watch.until_state("demo", "degraded");
+    assert_eq!(degraded["failed_layer"], Value::Null);
+    assert_eq!(degraded["reason"], "expectation");
+    assert!(
+        degraded["message"].as_str().unwrap().contains("nosuch"),
+        "{degraded}"
+    );
+    assert_eq!(degraded["incident"], Value::Null);
+    demo.fail("tools_list");
+    let down = watch.until_state("demo", "down");
+    assert!(down["incident"].is_string());
+    demo.fail("none");
+    let again = watch.until_state("demo", "degraded");
+    assert_eq!(again["incident"], Value::Null, "it works again");
+    let lines = watch.lines();
+    let line = lines
+        .iter()
+        .find(|line| line["name"] == "demo" && line["state"] == "degraded")
+        .unwrap();
+    assert_eq!(line["reason"], "expectation");
+    assert!(line["message"].as_str().unwrap().contains("nosuch"));
+    assert_eq!(line["failed_layer"], Value::Null);
+}
+
+#[test]
 fn a_second_watch_on_the_same_store_is_refused() {
     let demo = Demo::start("twice", None);
     let watch = Watch::start(&config(demo.port));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::{self, Progress};
-use super::{Exit, cancelled_by_signals, load};
+use super::{Exit, cancelled_by_signals, load_with};
 use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, TelemetrySettings};
 use crate::daemon::Started;
@@ -26,7 +26,7 @@ const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
     let (mut targets, telemetry) = targets(&args)?;
-    override_settings(&mut targets, &args)?;
+    override_timeout(&mut targets, &args)?;
     let targets: Vec<_> = only(targets, &args.only)?
         .into_iter()
         .map(Arc::new)
@@ -81,17 +81,20 @@ pub(super) fn print(report: &CheckReport<'_>, format: Format) {
 
 /// What the arguments name: files, URLs or one command.
 fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String> {
+    let profile = args.profile.as_deref().map(config::load_profile);
+    let profile = profile.transpose()?;
+    let profile = profile.as_ref();
     let mut targets = Vec::new();
     let mut telemetry = TelemetrySettings::default();
     let env = |name: &str| std::env::var(name).ok();
     if !args.command.is_empty() {
-        targets.push(AdHoc::Command(args.command.clone()).target(&env)?);
+        targets.push(AdHoc::Command(args.command.clone()).target(profile, &env)?);
     }
     for name in &args.targets {
         if name.contains("://") {
-            targets.push(AdHoc::Url(name.clone()).target(&env)?);
+            targets.push(AdHoc::Url(name.clone()).target(profile, &env)?);
         } else {
-            let config = load(Path::new(name))?;
+            let config = load_with(Path::new(name), profile)?;
             targets.extend(config.targets);
             telemetry = config.telemetry;
         }
@@ -102,26 +105,13 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String>
     Ok((targets, telemetry))
 }
 
-fn override_settings(targets: &mut [Target], args: &CheckArgs) -> Result<(), String> {
-    let profile = match &args.profile {
-        None => None,
-        Some(name) => {
-            let known: Vec<_> = config::profile_names().collect();
-            let profile = config::named_profile(name).ok_or_else(|| {
-                format!("there is no profile {name}; profiles: {}", known.join(", "))
-            })?;
-            Some(profile)
-        }
-    };
+fn override_timeout(targets: &mut [Target], args: &CheckArgs) -> Result<(), String> {
     let timeout = args.timeout;
     if timeout.is_some_and(|timeout| !config::TIMEOUTS.contains(&timeout)) {
         return Err("`--timeout` has to be from 10ms to 10m".to_owned());
     }
     for target in targets {
         target.timeout = timeout.unwrap_or(target.timeout);
-        if let Some(profile) = &profile {
-            target.profile = profile.clone();
-        }
     }
     Ok(())
 }

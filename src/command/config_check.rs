@@ -6,7 +6,7 @@ use super::{Exit, terminal};
 use crate::config;
 
 pub(super) fn run(path: &Path) -> Result<Exit, String> {
-    let loaded = config::load(path).map_err(|complaints| {
+    let loaded = config::load(path, None).map_err(|complaints| {
         let count = complaints.errors.len();
         let what = if count == 1 { "error" } else { "errors" };
         format!(

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
-use crate::model::State;
+use crate::model::{Profile, State};
 
 pub use terminal::complain;
 
@@ -79,7 +79,12 @@ pub async fn run(command: Command) -> Result<Exit, String> {
 
 /// A file's configuration; its warnings go to stderr.
 fn load(path: &Path) -> Result<Config, String> {
-    match config::load(path) {
+    load_with(path, None)
+}
+
+/// The same with every server probed by `profile`, where there is one.
+fn load_with(path: &Path, profile: Option<&Profile>) -> Result<Config, String> {
+    match config::load(path, profile) {
         Ok(loaded) => {
             terminal::complain(&loaded.doubts.to_string());
             Ok(loaded.config)

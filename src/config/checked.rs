@@ -9,16 +9,22 @@ use super::server::ServerChecker;
 use super::substitute::{Sources, Substituted, substitute};
 use super::traces::{check_telemetry, check_traces};
 use super::{Config, StoreSettings};
+use crate::model::Profile;
 
 /// Judges a whole file.
-pub(super) fn check(raw: RawFile, sources: &Sources<'_>, out: &mut Findings) -> Config {
+pub(super) fn check(
+    raw: RawFile,
+    sources: &Sources<'_>,
+    profile: Option<&Profile>,
+    out: &mut Findings,
+) -> Config {
     let has_telemetry = raw.telemetry.as_ref().is_some_and(|t| t.endpoint.is_some());
     let telemetry = check_telemetry(raw.telemetry, sources, out);
     let tracestate = telemetry.tracestate.clone();
     let traces = raw
         .traces
         .and_then(|traces| check_traces(traces, has_telemetry, sources, out));
-    let mut checker = ServerChecker::new(&raw.defaults, &tracestate, sources, out);
+    let mut checker = ServerChecker::new(&raw.defaults, &tracestate, sources, profile, out);
     checker.check_defaults();
     let targets = raw
         .servers

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -16,6 +17,17 @@ pub struct Complaint {
     pub label: String,
     /// What to do.
     pub help: Option<String>,
+    /// The file that `span` is about, when it is another one than that of the [`Complaints`].
+    pub file: Option<Arc<Source>>,
+}
+
+/// A file that another one names, such as a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path.
+    pub path: String,
+    /// Its text, masked.
+    pub text: String,
 }
 
 impl Complaint {
@@ -26,6 +38,7 @@ impl Complaint {
             span: Some(span),
             label: label.into(),
             help: None,
+            file: None,
         }
     }
 
@@ -52,28 +65,31 @@ pub struct Complaints {
 impl Complaints {
     /// The number of the line, from 1, in which a complaint's mark starts.
     pub fn line(&self, complaint: &Complaint) -> Option<usize> {
-        let (_, _, line) = self.lines_of(complaint.span.as_ref()?)?;
+        let (_, text) = self.source_of(complaint);
+        let (_, _, line) = lines_of(text, complaint.span.as_ref()?)?;
         Some(line)
     }
 
-    /// The whole lines that a span touches, where they start, and the number of the first.
-    fn lines_of(&self, span: &Range<usize>) -> Option<(&str, usize, usize)> {
-        let before = self.source.get(..span.start)?;
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        let rest = self.source.get(span.end..)?;
-        let end = span.end + rest.find('\n').unwrap_or(rest.len());
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        Some((self.source.get(start..end)?, start, line))
+    /// The path and the text of the file that a complaint is about.
+    fn source_of<'a>(&'a self, complaint: &'a Complaint) -> (&'a str, &'a str) {
+        match &complaint.file {
+            Some(file) => (&file.path, &file.text),
+            None => (&self.path, &self.source),
+        }
     }
 
     fn group<'a>(&'a self, level: Level<'a>, complaint: &'a Complaint) -> Group<'a> {
         let title = level.primary_title(&complaint.title);
-        let lines = complaint.span.as_ref().and_then(|span| self.lines_of(span));
+        let (path, text) = self.source_of(complaint);
+        let lines = complaint
+            .span
+            .as_ref()
+            .and_then(|span| lines_of(text, span));
         let mut group = match (&complaint.span, lines) {
             (Some(span), Some((lines, start, number))) => title.element(
                 Snippet::source(lines)
                     .line_start(number)
-                    .path(&self.path)
+                    .path(path)
                     .annotation(
                         AnnotationKind::Primary
                             .span(span.start - start..span.end - start)
@@ -87,6 +103,16 @@ impl Complaints {
         }
         group
     }
+}
+
+/// The whole lines that a span touches, where they start, and the number of the first.
+fn lines_of<'a>(text: &'a str, span: &Range<usize>) -> Option<(&'a str, usize, usize)> {
+    let before = text.get(..span.start)?;
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let rest = text.get(span.end..)?;
+    let end = span.end + rest.find('\n').unwrap_or(rest.len());
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    Some((text.get(start..end)?, start, line))
 }
 
 /// Complaints that are shown; nobody mends more at once, and the rest is counted.

@@ -1,6 +1,6 @@
 //! A table of the file, read key by key: unknown keys and wrong types become complaints.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -65,6 +65,21 @@ impl<'t, 'c> Keys<'t, 'c> {
             format!("`{key}` in {} has to be {wanted}", self.place),
             format!("this is {} {found}", article(found)),
         ));
+    }
+
+    /// A complaint about a value.
+    pub(super) fn complain(&mut self, complaint: Complaint) {
+        self.complaints.push(complaint);
+    }
+
+    /// Whether the key is there, whatever its type.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Where the value of `key` stands; nowhere without it.
+    pub(super) fn span(&self, key: &str) -> Range<usize> {
+        self.get(key).map(Spanned::span).unwrap_or_default()
     }
 
     fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
@@ -158,6 +173,41 @@ impl<'t, 'c> Keys<'t, 'c> {
         Some(pairs)
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        let value = self.get(key)?;
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            self.wrong(value, key, "true or false");
+        }
+        found
+    }
+
+    /// A whole number within a range.
+    pub(super) fn integer(&mut self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        let value = self.get(key)?;
+        let Some(typed) = value.get_ref().as_integer() else {
+            self.wrong(value, key, "a whole number");
+            return None;
+        };
+        let number = u32::from_str_radix(typed.as_str(), typed.radix()).ok();
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = range.into_inner();
+            self.complaints.push(Complaint::at(
+                value.span(),
+                format!("`{key}` is out of range"),
+                format!("has to be from {least} to {most}"),
+            ));
+        }
+        number
+    }
+
+    /// Whether `key` holds a string.
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get_ref().is_str())
+    }
+
     /// Whether `key` holds a table.
     pub(super) fn is_table(&self, key: &str) -> bool {
         self.get(key)
@@ -205,6 +255,25 @@ impl<'t, 'c> Keys<'t, 'c> {
     /// One of a few words.
     pub(super) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
+        self.one_of(key, text, words)
+    }
+
+    /// A list of a few words.
+    pub(super) fn words<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<Vec<T>> {
+        let texts = self.texts(key)?.value.into_iter();
+        Some(
+            texts
+                .filter_map(|text| self.one_of(key, text, words))
+                .collect(),
+        )
+    }
+
+    fn one_of<T: Copy>(
+        &mut self,
+        key: &str,
+        text: Typed<String>,
+        words: &[(&str, T)],
+    ) -> Option<T> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
             return Some(*value);
         }
@@ -236,6 +305,12 @@ impl<'t, 'c> Keys<'t, 'c> {
             self.wrong(value, key, "a table");
         }
         table
+    }
+
+    /// The keys of a sub-table, which is called by its key.
+    pub(super) fn inside<'s>(&'s mut self, key: &'t str, known: &[&str]) -> Option<Keys<'t, 's>> {
+        let table = self.table(key)?;
+        Some(Keys::of(table, key, known, self.complaints))
     }
 
     /// A list of tables (`[[key]]`), each with its place.

@@ -4,7 +4,7 @@
 //! a value is. So only the values of keys that never hold a secret are left readable.
 
 /// Keys whose values are never secret.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 29] = [
     "name",
     "every",
     "timeout",
@@ -21,6 +21,19 @@ const HARMLESS: [&str; 16] = [
     "service",
     "tracestate",
     "resource",
+    "description",
+    "depth",
+    "expect",
+    "auth_challenge",
+    "tools",
+    "min_tools",
+    "max_latency",
+    "max_transport",
+    "max_http",
+    "max_initialize",
+    "max_tools_list",
+    "certificate_days",
+    "down",
 ];
 
 /// The same text, byte by byte as long, so that marks keep their place.

@@ -5,6 +5,7 @@
 mod checked;
 mod complaint;
 mod endpoint;
+mod expect;
 mod keys;
 mod mask;
 mod network;
@@ -21,11 +22,11 @@ use std::time::Duration;
 use url::Url;
 
 use crate::model::{
-    CommandLine, Endpoint, EraMode, Profile, Redirects, Target, TraceContext, TracesSettings,
+    CommandLine, Endpoint, Profile, Redirects, Target, TraceContext, TracesSettings,
 };
 
-pub use complaint::{Complaint, Complaints};
-pub use profile::{named as named_profile, names as profile_names};
+pub use complaint::{Complaint, Complaints, Source};
+pub use profile::{load as load_profile, names as profile_names};
 pub use server::TIMEOUTS;
 
 /// Marks a probe's requests for samplers and collectors.
@@ -81,12 +82,12 @@ pub struct Loaded {
     pub doubts: Complaints,
 }
 
-/// Reads and judges a file.
+/// Reads and judges a file. `profile`, where there is one, stands in the place of every profile that the file names.
 ///
 /// # Errors
 /// All complaints, when there is any error among them.
-pub fn load(path: &Path) -> Result<Loaded, Complaints> {
-    let text = read_file(path);
+pub fn load(path: &Path, profile: Option<&Profile>) -> Result<Loaded, Complaints> {
+    let text = read_file(path, MAX_FILE);
     match text {
         Ok(text) => {
             // A bare file name has an empty parent, which names no folder.
@@ -94,9 +95,12 @@ pub fn load(path: &Path) -> Result<Loaded, Complaints> {
                 .ok()
                 .and_then(|path| Some(path.parent()?.to_owned()))
                 .unwrap_or_else(|| PathBuf::from("."));
-            parse(&text, &path.display().to_string(), &folder, &|name| {
-                std::env::var(name).ok()
-            })
+            let env = |name: &str| std::env::var(name).ok();
+            let sources = substitute::Sources {
+                env: &env,
+                folder: &folder,
+            };
+            judge(&text, &path.display().to_string(), &sources, profile)
         }
         Err(why) => Err(Complaints {
             path: path.display().to_string(),
@@ -106,21 +110,22 @@ pub fn load(path: &Path) -> Result<Loaded, Complaints> {
                 span: None,
                 label: String::new(),
                 help: None,
+                file: None,
             }],
             warnings: Vec::new(),
         }),
     }
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
+fn read_file(path: &Path, largest: u64) -> Result<String, String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     // The length is counted while reading: what metadata say of a device or a pipe means nothing.
     std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(largest + 1).read_to_end(&mut bytes))
         .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("it is larger than {MAX_FILE} bytes"));
+    if bytes.len() as u64 > largest {
+        return Err(format!("it is larger than {largest} bytes"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -130,7 +135,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Judges the text of a file. Pure but for the files that `${file:PATH}` names.
+/// Judges the text of a file. Pure but for the files that `${file:PATH}` and `profile` name.
 ///
 /// # Errors
 /// All complaints, when there is any error among them.
@@ -140,20 +145,35 @@ pub fn parse(
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Complaints> {
-    let (root, syntax) = toml::de::DeTable::parse_recoverable(text);
-    let mut findings = checked::Findings::default();
-    for error in &syntax {
-        let title = match error.span() {
+    judge(text, path, &substitute::Sources { env, folder }, None)
+}
+
+/// What a syntax error means to a person.
+fn syntax_complaints(errors: &[toml::de::Error]) -> Vec<Complaint> {
+    let complaint = |error: &toml::de::Error| Complaint {
+        title: match error.span() {
             Some(_) => "this is not TOML".to_owned(),
             None => format!("this is not TOML: {}", error.message()),
-        };
-        findings.errors.push(Complaint {
-            title,
-            span: error.span(),
-            label: error.message().to_owned(),
-            help: None,
-        });
-    }
+        },
+        span: error.span(),
+        label: error.message().to_owned(),
+        help: None,
+        file: None,
+    };
+    errors.iter().map(complaint).collect()
+}
+
+fn judge(
+    text: &str,
+    path: &str,
+    sources: &substitute::Sources<'_>,
+    profile: Option<&Profile>,
+) -> Result<Loaded, Complaints> {
+    let (root, syntax) = toml::de::DeTable::parse_recoverable(text);
+    let mut findings = checked::Findings {
+        errors: syntax_complaints(&syntax),
+        warnings: Vec::new(),
+    };
     let mut complaints = Complaints {
         path: path.to_owned(),
         source: mask::masked(text),
@@ -166,13 +186,14 @@ pub fn parse(
         return Err(complaints);
     }
     let raw = raw::read(root.get_ref(), &mut findings.errors);
-    let sources = substitute::Sources { env, folder };
-    let config = checked::check(raw, &sources, &mut findings);
+    let config = checked::check(raw, sources, profile, &mut findings);
     complaints.errors = findings.errors;
     complaints.warnings = findings.warnings;
-    complaints
-        .errors
-        .sort_by_key(|complaint| complaint.span.as_ref().map_or(0, |span| span.start));
+    // Those of this file first, then those of the profiles that it names.
+    complaints.errors.sort_by_cached_key(|complaint| {
+        let file = complaint.file.as_ref().map(|file| file.path.clone());
+        (file, complaint.span.as_ref().map_or(0, |span| span.start))
+    });
     if complaints.errors.is_empty() {
         Ok(Loaded {
             config,
@@ -193,11 +214,15 @@ pub enum AdHoc {
 }
 
 impl AdHoc {
-    /// The target. A proxy is what the environment says, looked up by `env`.
+    /// The target. Without a profile it is the default one; a proxy is what the environment says, looked up by `env`.
     ///
     /// # Errors
     /// A sentence when the URL cannot be used or the command is empty.
-    pub fn target(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Target, String> {
+    pub fn target(
+        self,
+        profile: Option<&Profile>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Target, String> {
         let mut secrets = Vec::new();
         let endpoint = match self {
             Self::Url(url) => {
@@ -229,16 +254,19 @@ impl AdHoc {
                 })
             }
         };
-        let profile: Profile =
-            named_profile("handshake").ok_or("the profile `handshake` is missing")?;
+        let profile = profile
+            .cloned()
+            .or_else(|| profile::named(profile::DEFAULT))
+            .ok_or("the default profile is missing")?;
         Ok(Target {
             name: endpoint.shown().to_owned(),
             endpoint,
             start: None,
             every: Duration::from_secs(60),
             timeout: Duration::from_secs(10),
+            era: profile.era.unwrap_or_default(),
+            expect: profile.expect.clone(),
             profile,
-            era: EraMode::default(),
             redirects: Redirects::default(),
             trace_context: TraceContext::default(),
             tracestate: DEFAULT_TRACESTATE.to_owned(),

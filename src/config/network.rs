@@ -126,7 +126,10 @@ impl NetworkChecker<'_> {
         secrets.extend(text.secrets);
         let problem = match Url::parse(&text.value) {
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-                format!("{}:// is not supported, only http:// and https://", url.scheme())
+                format!(
+                    "{}:// is not supported, only http:// and https://",
+                    url.scheme()
+                )
             }
             Ok(url) if url.host_str().is_none_or(str::is_empty) => "names no host".to_owned(),
             Ok(url) => return Some(proxy_at(url, secrets)),

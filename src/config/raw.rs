@@ -6,11 +6,12 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::complaint::Complaint;
+use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
 use crate::model::{EraMode, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
-const SHARED_KEYS: [&str; 17] = [
+const SHARED_KEYS: [&str; 18] = [
     "every",
     "timeout",
     "profile",
@@ -28,8 +29,17 @@ const SHARED_KEYS: [&str; 17] = [
     "key_file",
     "server_name",
     "insecure_skip_verify",
+    "expect",
 ];
 const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
+
+/// What `era` can be, here and in a profile.
+pub(super) const ERAS: [(&str, EraMode); 4] = [
+    ("auto", EraMode::Auto),
+    ("legacy", EraMode::Legacy),
+    ("modern", EraMode::Modern),
+    ("both", EraMode::Both),
+];
 
 /// A whole file.
 #[derive(Default)]
@@ -64,6 +74,7 @@ pub(super) struct RawServer {
     pub(super) headers: Vec<Pair>,
     pub(super) tags: Option<Typed<Vec<Typed<String>>>>,
     pub(super) network: RawNetwork,
+    pub(super) expect: RawExpect,
 }
 
 /// The keys of a server that say how its host is reached.
@@ -197,15 +208,7 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
     server.every = keys.duration("every");
     server.timeout = keys.duration("timeout");
     server.profile = keys.text("profile");
-    server.era = keys.word(
-        "era",
-        &[
-            ("auto", EraMode::Auto),
-            ("legacy", EraMode::Legacy),
-            ("modern", EraMode::Modern),
-            ("both", EraMode::Both),
-        ],
-    );
+    server.era = keys.word("era", &ERAS);
     server.redirects = keys.word(
         "redirects",
         &[
@@ -236,6 +239,7 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
         server_name: keys.text("server_name"),
         insecure_skip_verify: keys.flag("insecure_skip_verify"),
     };
+    server.expect = expect::read(keys);
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {

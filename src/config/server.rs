@@ -10,16 +10,17 @@ use http::{HeaderName, HeaderValue};
 use super::checked::Findings;
 use super::complaint::Complaint;
 use super::endpoint::{check_address, http_endpoint, shown_header, shown_url};
-use super::keys::{Typed, nearest};
+use super::keys::Typed;
 use super::network::{NetworkChecker, family_of};
-use super::profile;
+use super::profile::{self, Profiles};
 use super::raw::RawServer;
 use super::substitute::Sources;
-use crate::model::{CommandLine, Endpoint, Header, HttpEndpoint, Profile, Secret, ServiceName, Target};
+use crate::model::{
+    CommandLine, Endpoint, Header, HttpEndpoint, Profile, Secret, ServiceName, Target,
+};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-const DEFAULT_PROFILE: &str = "handshake";
 /// Below this a probe is load, not monitoring.
 const MIN_EVERY: Duration = Duration::from_secs(1);
 /// Longer than a week is a typing error, and would outlive the windows of everything else.
@@ -35,6 +36,9 @@ pub(super) struct ServerChecker<'a> {
     defaults: &'a RawServer,
     tracestate: &'a str,
     sources: &'a Sources<'a>,
+    /// Stands in the place of every profile of the file.
+    forced: Option<&'a Profile>,
+    profiles: Profiles,
     out: &'a mut Findings,
     names: BTreeMap<String, Range<usize>>,
 }
@@ -44,12 +48,15 @@ impl<'a> ServerChecker<'a> {
         defaults: &'a RawServer,
         tracestate: &'a str,
         sources: &'a Sources<'a>,
+        forced: Option<&'a Profile>,
         out: &'a mut Findings,
     ) -> Self {
         Self {
             defaults,
             tracestate,
             sources,
+            forced,
+            profiles: Profiles::default(),
             out,
             names: BTreeMap::new(),
         }
@@ -59,7 +66,7 @@ impl<'a> ServerChecker<'a> {
     pub(super) fn check_defaults(&mut self) {
         self.every(self.defaults);
         self.timeout(self.defaults);
-        self.profile(self.defaults);
+        self.profile_of(self.defaults);
         for (name, value) in &self.defaults.headers {
             self.header(name, value, &mut Vec::new());
         }
@@ -87,8 +94,12 @@ impl<'a> ServerChecker<'a> {
             .and_then(|start| self.command(start, "start", &env, &cwd, &mut secrets));
         let endpoint = self.endpoint(raw, headers, &env, &cwd, &mut secrets);
         self.useless_keys(raw);
+        if let Some(endpoint) = &endpoint {
+            raw.expect.check_endpoint(endpoint, self.out);
+        }
         let service = self.service(raw);
         let defaults = self.defaults;
+        let profile = profile?;
         Some(Target {
             name: name?,
             endpoint: endpoint?,
@@ -99,10 +110,13 @@ impl<'a> ServerChecker<'a> {
             timeout: timeout
                 .or(defaults.timeout.as_ref().map(|t| t.value))
                 .unwrap_or(DEFAULT_TIMEOUT),
-            profile: profile
-                .or_else(|| profile::named(&defaults.profile.as_ref()?.value))
-                .or_else(|| profile::named(DEFAULT_PROFILE))?,
-            era: raw.era.or(defaults.era).unwrap_or_default(),
+            era: raw.era.or(profile.era).or(defaults.era).unwrap_or_default(),
+            expect: raw
+                .expect
+                .expect
+                .or(&profile.expect)
+                .or(&defaults.expect.expect),
+            profile,
             redirects: raw.redirects.or(defaults.redirects).unwrap_or_default(),
             trace_context: raw
                 .trace_context
@@ -256,28 +270,34 @@ impl<'a> ServerChecker<'a> {
         None
     }
 
+    /// The profile that a server is probed with; the one that it names itself has to be there in any case.
     fn profile(&mut self, raw: &RawServer) -> Option<Profile> {
-        let typed = raw.profile.as_ref()?;
-        let found = profile::named(&typed.value);
-        if found.is_none() {
-            let known: Vec<_> = profile::names().collect();
-            let label = nearest(&typed.value, &known)
-                .map_or("unknown profile".to_owned(), |near| {
-                    format!("did you mean \"{near}\"?")
-                });
-            self.out.error(
-                Complaint::at(typed.span.clone(), "there is no such profile", label)
-                    .help(format!("profiles: {}", known.join(", "))),
-            );
+        let own = self.profile_of(raw);
+        let profile = match (self.forced, &raw.profile, &self.defaults.profile) {
+            (Some(forced), ..) => Some(forced.clone()),
+            (None, Some(_), _) => own,
+            // What is wrong with that of [defaults] has been said once.
+            (None, None, Some(typed)) => {
+                let folder = self.sources.folder;
+                self.profiles.get(typed, folder, &mut Vec::new())
+            }
+            (None, None, None) => profile::named(profile::DEFAULT),
+        }?;
+        // With another profile than its own a server may end earlier than it was meant to.
+        if self.forced.is_none() {
+            raw.expect.check_depth(profile.depth, &mut self.out.errors);
         }
-        found
+        Some(profile)
     }
 
-    fn headers(
-        &mut self,
-        raw: &RawServer,
-        secrets: &mut Vec<Secret>,
-    ) -> Vec<Header> {
+    /// The profile that a table names.
+    fn profile_of(&mut self, raw: &RawServer) -> Option<Profile> {
+        let typed = raw.profile.as_ref()?;
+        let folder = self.sources.folder;
+        self.profiles.get(typed, folder, &mut self.out.errors)
+    }
+
+    fn headers(&mut self, raw: &RawServer, secrets: &mut Vec<Secret>) -> Vec<Header> {
         let own: Vec<_> = raw.headers.iter().map(|(name, _)| &name.value).collect();
         let inherited = self
             .defaults

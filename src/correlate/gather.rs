@@ -244,6 +244,11 @@ fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) 
     let operation = probe.failed_operation();
     // A status with a JSON-RPC error in it was spoken by something that knows MCP, not by something in front.
     let by_status = probe.reason == Some(Reason::HttpStatus);
+    // An expectation is judged on a session that worked: that of the certificate is no failure to connect.
+    let layer = match probe.reason {
+        Some(Reason::Expectation) => layer.max(Layer::Http),
+        _ => layer,
+    };
     FailedProbe {
         trace_id: probe.trace_id,
         started_at: probe.started_at,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::correlate::{Jaeger, Learnt};
-use crate::model::{ProbeResult, State, Target, TracesSettings};
+use crate::model::{ProbeResult, Target, TracesSettings};
 use crate::probe::{self, Wish};
 use crate::report::line::{self, LineFormat};
 use crate::schedule::{DueQueue, Finished, Limits, Runner, Slot, first_due};
@@ -262,7 +262,7 @@ impl Daemon {
             incident: tracked.incident.clone(),
         });
         self.telemetry.emit(&target, &result);
-        if result.state == State::Up {
+        if result.state.works() {
             if let Some(dialect) = result.dialect() {
                 self.dialects.set(index, dialect);
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
-use crate::model::{Layer, ProbeResult, Secret, Target, Text};
+use crate::model::{Layer, ProbeResult, Reason, Secret, Target, Text};
 use crate::probe::{ProcessGroup, keep_last_lines};
 
 /// How long a server may take from its start to accepting connections: it may be built or fetched first.
@@ -87,7 +87,7 @@ impl Started {
             let refused = result
                 .failure
                 .as_ref()
-                .is_some_and(|failure| failure.layer == Layer::Transport);
+                .is_some_and(|f| f.layer == Layer::Transport && f.reason != Reason::Expectation);
             if !server.may_come_up(refused) {
                 if let Some(words) = self.last_words(target).await
                     && let Some(failure) = &mut result.failure

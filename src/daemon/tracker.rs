@@ -78,15 +78,15 @@ fn incident_id(result: &ProbeResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Transport;
     use proptest::prelude::*;
     use std::time::Duration;
 
     fn result(state: State, at: u64) -> ProbeResult {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
         ProbeResult {
+            started_at: at,
             state,
-            ..ProbeResult::nothing(at, Transport::Stdio)
+            ..ProbeResult::passed()
         }
     }
 

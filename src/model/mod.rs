@@ -5,6 +5,7 @@
 
 mod conversation;
 mod evidence;
+mod expect;
 mod id;
 mod layer;
 mod profile;
@@ -21,18 +22,20 @@ pub use evidence::{
     BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
     Window,
 };
+pub use expect::{Expect, Expectation};
 pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
 pub use result::{
-    Dialect, Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo, SessionEnd,
+    Dialect, Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo,
+    SessionEnd, Shortfall,
 };
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
-    CommandLine, Endpoint, EraMode, Header, HttpEndpoint, Identity, IpFamily, Network, Proxy, Redirects,
-    Secret, ServiceName, Target, TlsSettings, TraceContext, TracesSettings, Transport,
+    CommandLine, Endpoint, EraMode, Header, HttpEndpoint, Identity, IpFamily, Network, Proxy,
+    Redirects, Secret, ServiceName, Target, TlsSettings, TraceContext, TracesSettings, Transport,
 };
 pub use text::Text;
 pub use verdict::{Control, Judgement, Rule, Verdict};

@@ -105,6 +105,8 @@ reasons! {
     InvalidTools = "invalid_tools",
     /// The server wants input from a user before it answers.
     InputRequired = "input_required",
+    /// All layers passed, but something that was expected did not hold.
+    Expectation = "expectation",
     /// mcpprobe itself ran out of something (files, memory, ports): nothing is said about the server.
     ProberResources = "prober_resources",
 }

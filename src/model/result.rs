@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Conversation, Failure, Layer, Outcome, Phase, SpanId, State, Text, TraceId, Transport};
+use super::{
+    Conversation, Failure, Layer, Outcome, Phase, Reason, SpanId, State, Text, TraceId, Transport,
+};
 
 /// The two eras of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub struct ProbeResult {
     pub state: State,
     /// Why, when a layer failed.
     pub failure: Option<Failure>,
+    /// What was expected and did not hold, when that is no outage: the state is `degraded`.
+    pub shortfall: Option<Shortfall>,
     /// Era, once found.
     pub era: Option<Era>,
     /// How messages got to the server.
@@ -75,6 +79,8 @@ pub struct ProbeResult {
     pub server: Option<ServerInfo>,
     /// Number of tools listed.
     pub tools: Option<u32>,
+    /// When the server's certificate ends; the earliest, where a probe saw several.
+    pub certificate_expires: Option<SystemTime>,
     /// The session's id, where the server handed one out.
     pub session_id: Option<Text>,
     /// The layers in order.
@@ -90,29 +96,6 @@ pub struct ProbeResult {
 }
 
 impl ProbeResult {
-    /// A result in which nothing was found yet.
-    pub fn nothing(started_at: SystemTime, transport: Transport) -> Self {
-        Self {
-            started_at,
-            duration: Duration::ZERO,
-            trace_id: TraceId::random(),
-            root_span: SpanId::random(),
-            state: State::Unknown,
-            failure: None,
-            era: None,
-            transport,
-            protocol_version: None,
-            server: None,
-            tools: None,
-            session_id: None,
-            layers: Default::default(),
-            operations: Vec::new(),
-            notes: Vec::new(),
-            session_end: SessionEnd::NotNeeded,
-            conversation: None,
-        }
-    }
-
     /// What was spoken, once found; nothing where both eras are asked for.
     pub fn dialect(&self) -> Option<Dialect> {
         match (self.era?, self.transport) {
@@ -128,6 +111,22 @@ impl ProbeResult {
         self.started_at + self.duration
     }
 
+    /// Why the target is not simply up: of the layer that failed, or of the expectation that did not hold.
+    pub fn reason(&self) -> Option<Reason> {
+        match &self.failure {
+            Some(failure) => Some(failure.reason),
+            None => self.shortfall.as_ref().map(|_| Reason::Expectation),
+        }
+    }
+
+    /// The same in a sentence.
+    pub fn message(&self) -> Option<&Text> {
+        match &self.failure {
+            Some(failure) => Some(&failure.message),
+            None => self.shortfall.as_ref().map(|shortfall| &shortfall.message),
+        }
+    }
+
     /// The operation whose answer decided the failure: the one that the failed layer belongs to.
     pub fn failed_operation(&self) -> Option<&Operation> {
         let layer = self.failure.as_ref()?.layer;
@@ -136,6 +135,48 @@ impl ProbeResult {
             .rev()
             .find(|operation| operation.kind.covers(layer))
     }
+}
+
+#[cfg(test)]
+impl ProbeResult {
+    /// A probe that found nothing but that each layer passes, a second for each.
+    pub(crate) fn passed() -> Self {
+        let layer = LayerResult {
+            outcome: Outcome::Ok,
+            duration: Duration::from_secs(1),
+            ..LayerResult::default()
+        };
+        Self {
+            started_at: SystemTime::UNIX_EPOCH,
+            duration: Duration::from_secs(4),
+            trace_id: TraceId::random(),
+            root_span: SpanId::random(),
+            state: State::Up,
+            failure: None,
+            shortfall: None,
+            era: None,
+            transport: Transport::Stdio,
+            conversation: None,
+            protocol_version: None,
+            server: None,
+            tools: None,
+            certificate_expires: None,
+            session_id: None,
+            layers: [(); 4].map(|()| layer.clone()),
+            operations: Vec::new(),
+            notes: Vec::new(),
+            session_end: SessionEnd::NotNeeded,
+        }
+    }
+}
+
+/// An expectation that did not hold although every layer passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// The layer that it is about.
+    pub layer: Layer,
+    /// Which, what was found and what was expected; safe to print.
+    pub message: Text,
 }
 
 /// One layer of one probe.

@@ -13,7 +13,7 @@ use url::Url;
 
 use serde::Serialize;
 
-use super::Profile;
+use super::{Expect, Profile};
 
 /// A string that never shows itself: `Debug` prints a mask, there is no `Display`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Target {
     pub profile: Profile,
     /// Which era to speak.
     pub era: EraMode,
+    /// What is expected of it: its own, its profile's and the defaults' expectations in one.
+    pub expect: Expect,
     /// Which redirects are followed.
     pub redirects: Redirects,
     /// Where the trace context is put.

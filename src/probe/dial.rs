@@ -9,7 +9,7 @@ use super::fault::{Fault, reason_of_io};
 use super::http::{Connection, Version};
 use super::record::{Record, Waiting};
 use super::socket::{Socket, Stream};
-use super::{connect, proxy, resolve, tls};
+use super::{certificate, connect, proxy, resolve, tls};
 use crate::model::{HttpEndpoint, Network, Phase, Proxy, Reason};
 
 /// A fresh connection to `url`, which is of the endpoint's own origin (`own`) or one that it redirected to. The
@@ -144,6 +144,7 @@ impl Tls<'_> {
             Some(b"h2") => Version::Http2,
             _ => Version::Http1,
         };
+        record.saw_certificate(certificate::not_after(&stream));
         record.say(|| tls::describe(&stream));
         Connection::open(stream, version, None).await
     }

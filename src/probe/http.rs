@@ -148,9 +148,9 @@ impl Connection {
         };
         // A request that was never sent says nothing; the connection's own end does.
         answer.map_err(|error| match self.broken.take() {
-                Some(broken) if error.is_canceled() || error.is_closed() => broken,
-                _ => fault(&error),
-            })
+            Some(broken) if error.is_canceled() || error.is_closed() => broken,
+            _ => fault(&error),
+        })
     }
 
     /// The next piece of a body; `None` at its end.
@@ -272,7 +272,9 @@ fn io_error(error: &hyper::Error) -> Option<&std::io::Error> {
 
 /// The server ended TLS after it was agreed, as TLS 1.3 does where it wants another certificate of ours.
 fn tls_alert(error: &hyper::Error) -> Option<Fault> {
-    let tls = io_error(error)?.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let tls = io_error(error)?
+        .get_ref()?
+        .downcast_ref::<rustls::Error>()?;
     let rustls::Error::AlertReceived(alert) = tls else {
         return None;
     };

@@ -465,7 +465,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
     async fn list_tools(&mut self, modern: bool) -> Result<(), Fault> {
         let (first_id, operation, traceparent) =
             self.open(OperationKind::ToolsList, tools_list::METHOD);
-        let mut list = ToolList::default();
+        let mut list = ToolList::new(self.target.expect.tools.as_deref().unwrap_or_default());
         let mut cursor: Option<String> = None;
         let mut id = first_id;
         loop {
@@ -501,6 +501,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
             id = self.take_id();
         }
         self.record.tools = Some(list.count());
+        self.record.missing_tools = list.missing();
         Ok(())
     }
 

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use super::fault::Fault;
 use super::head::Head;
 use super::transcript::Transcript;
-use super::{limits, transcript};
+use super::{expectation, limits, transcript};
 use crate::model::{
-    Conversation, Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase, PhaseTime,
-    ProbeResult, Reason, RemarkKind, Secret, ServerInfo, SessionEnd, SpanId, State, Target, Text,
-    TraceId, Transport,
+    Conversation, Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase,
+    PhaseTime, ProbeResult, Reason, RemarkKind, Secret, ServerInfo, SessionEnd, SpanId, State,
+    Target, Text, TraceId, Transport,
 };
 
 /// What is being waited for, so that a deadline can say what did not come.
@@ -59,6 +59,8 @@ pub(super) struct Record {
     pub(super) protocol_version: Option<Text>,
     pub(super) server: Option<ServerInfo>,
     pub(super) tools: Option<u32>,
+    /// Of the expected tools those that were not listed.
+    pub(super) missing_tools: Vec<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) root_span: SpanId,
     started_at: SystemTime,
@@ -68,6 +70,7 @@ pub(super) struct Record {
     layers: [LayerResult; 4],
     notes: Vec<Text>,
     transcript: Option<Box<Transcript>>,
+    certificate_expires: Option<SystemTime>,
 }
 
 impl Record {
@@ -81,6 +84,7 @@ impl Record {
             protocol_version: None,
             server: None,
             tools: None,
+            missing_tools: Vec::new(),
             operations: Vec::with_capacity(3),
             root_span: SpanId::random(),
             started_at: SystemTime::now(),
@@ -90,6 +94,7 @@ impl Record {
             layers: Default::default(),
             notes: Vec::new(),
             transcript: taken_down.then(Box::default),
+            certificate_expires: None,
         }
     }
 
@@ -338,6 +343,11 @@ impl Record {
         }
     }
 
+    /// A certificate with this end was shown. A probe may see several, behind a redirect: the first to end counts.
+    pub(super) fn saw_certificate(&mut self, end: Option<SystemTime>) {
+        self.certificate_expires = self.certificate_expires.into_iter().chain(end).min();
+    }
+
     /// The fault of a deadline: what we were waiting for did not come.
     pub(super) fn deadline(&self, timeout: Duration) -> Fault {
         let within = humantime::format_duration(timeout);
@@ -397,21 +407,22 @@ impl Record {
         transport: Transport,
         fault: Option<Fault>,
     ) -> ProbeResult {
-
         let failure = fault.map(|fault| self.failed(target, fault));
         let state = failure.as_ref().map_or(State::Up, Failure::state);
         self.redact(target);
-        ProbeResult {
+        let result = ProbeResult {
             duration: self.now(),
             started_at: self.started_at,
             trace_id: self.trace_id,
             root_span: self.root_span,
             state,
             failure,
+            shortfall: None,
             era: self.era,
             protocol_version: self.protocol_version,
             server: self.server,
             tools: self.tools,
+            certificate_expires: self.certificate_expires,
             session_id: None,
             layers: self.layers,
             operations: self.operations,
@@ -419,7 +430,8 @@ impl Record {
             session_end: SessionEnd::NotNeeded,
             transport,
             conversation: None,
-        }
+        };
+        expectation::judge(target, &self.missing_tools, result)
     }
 
     /// A server may repeat what it was sent: nowhere in the result stands a secret.

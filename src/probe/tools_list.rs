@@ -1,6 +1,6 @@
 //! `tools/list`, page after page.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -39,22 +39,34 @@ struct Page<'a> {
 
 #[derive(Deserialize)]
 struct Tool {
-    #[expect(
-        dead_code,
-        reason = "that it is there and is a string is what is checked"
-    )]
     name: String,
 }
 
 /// The list so far.
-#[derive(Default)]
-pub(super) struct ToolList {
+pub(super) struct ToolList<'e> {
     tools: usize,
+    /// Expected and not seen yet.
+    missing: BTreeSet<&'e str>,
     pages: usize,
     cursors: HashSet<String>,
 }
 
-impl ToolList {
+impl<'e> ToolList<'e> {
+    /// Nothing is read yet; `expected` are names that have to come.
+    pub(super) fn new(expected: &'e [String]) -> Self {
+        Self {
+            tools: 0,
+            missing: expected.iter().map(String::as_str).collect(),
+            pages: 0,
+            cursors: HashSet::new(),
+        }
+    }
+
+    /// The expected names that did not come, sorted.
+    pub(super) fn missing(&self) -> Vec<String> {
+        self.missing.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     /// Number of tools read.
     pub(super) fn count(&self) -> u32 {
         u32::try_from(self.tools).unwrap_or(u32::MAX)
@@ -91,6 +103,11 @@ impl ToolList {
             ))
         })?;
         self.tools += tools.len();
+        if !self.missing.is_empty() {
+            for tool in &tools {
+                self.missing.remove(tool.name.as_str());
+            }
+        }
         self.pages += 1;
         let Some(cursor) = page.next_cursor else {
             return Ok(None);

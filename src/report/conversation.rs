@@ -42,19 +42,19 @@ mod tests {
 
     use super::*;
     use crate::config::AdHoc;
-    use crate::model::{Conversation, Remark, Transport};
+    use crate::model::{Conversation, Remark};
 
     #[test]
     fn every_line_has_its_mark_and_every_entry_its_time() {
         let target = AdHoc::Url("http://a.example/mcp".to_owned())
-            .target(&|_| None)
+            .target(None, &|_| None)
             .unwrap();
         let remark = |at, kind, lines: &[&str]| Remark {
             at: Duration::from_millis(at),
             kind,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
         };
-        let mut result = ProbeResult::nothing(std::time::SystemTime::UNIX_EPOCH, Transport::HttpSse);
+        let mut result = ProbeResult::passed();
         result.conversation = Some(Box::new(Conversation {
             entries: vec![
                 remark(1, RemarkKind::Sent, &["POST /mcp", "", "{}"]),

@@ -29,20 +29,18 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
             "before": before,
             "state": result.state,
             "failed_layer": failure.map(|f| f.layer),
-            "reason": failure.map(|f| f.reason),
-            "message": failure.map(|f| &f.message),
+            "reason": result.reason(),
+            "message": result.message(),
             "trace_id": result.trace_id.to_string(),
         })
         .to_string();
     }
-    let detail = match failure {
-        Some(failure) => format!(
-            "{}: {}: {}",
-            failure.layer.as_str(),
-            failure.reason,
-            failure.message
-        ),
-        None => {
+    let layer = failure
+        .map(|failure| format!("{}: ", failure.layer.as_str()))
+        .unwrap_or_default();
+    let detail = match (result.reason(), result.message()) {
+        (Some(reason), Some(message)) => format!("{layer}{reason}: {message}"),
+        _ => {
             let tools = result
                 .tools
                 .map(|tools| format!(", {tools} tools"))

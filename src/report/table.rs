@@ -7,7 +7,7 @@ use tabled::settings::object::Rows;
 use tabled::settings::{Color, Modify, Padding, Style};
 
 use super::CheckReport;
-use crate::model::{Evidence, Failure, Judgement, ProbeResult, State, Target, TargetStatus};
+use crate::model::{Evidence, Judgement, ProbeResult, State, Target, TargetStatus};
 
 /// How a table may look.
 #[derive(Clone, Copy, Debug)]
@@ -66,18 +66,14 @@ fn check_row(target: &Target, result: Option<&ProbeResult>) -> [String; 7] {
 }
 
 fn why(result: &ProbeResult) -> String {
-    match &result.failure {
-        Some(failure) => sentence(failure),
-        None => result
+    match (result.reason(), result.message()) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        _ => result
             .notes
             .first()
             .map(|note| format!("note: {note}"))
             .unwrap_or_default(),
     }
-}
-
-fn sentence(failure: &Failure) -> String {
-    format!("{}: {}", failure.reason, failure.message)
 }
 
 fn dash() -> String {

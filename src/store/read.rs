@@ -211,7 +211,7 @@ impl Reader {
     ) -> Result<Vec<StoredProbe>, String> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.probes(
-            "p.started < ?2 AND p.state = 'up' ORDER BY p.started DESC LIMIT ?3",
+            "p.started < ?2 AND p.state IN ('up', 'degraded') ORDER BY p.started DESC LIMIT ?3",
             params![name, nanos(before), count],
         )
     }

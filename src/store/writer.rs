@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::{Connection, params};
 
 use super::schema::{self, nanos, word};
-use crate::model::{Failure, Judgement, ProbeResult, State, Target};
+use crate::model::{Failure, Judgement, ProbeResult, Target};
 
 /// Writes that wait for the disk: half a minute of 2,000 targets a second. When it is full a write is
 /// dropped and counted, because probing must go on.
@@ -307,8 +307,8 @@ fn insert_probe(
             result.state.as_str(),
             result.trace_id.0.as_slice(),
             failure.map(|f| f.layer.as_str()),
-            failure.map(|f| f.reason.as_str()),
-            failure.map(|f| f.message.as_str()),
+            result.reason().map(|r| r.as_str()),
+            result.message().map(|m| m.as_str()),
             failure.and_then(|f| f.http_status),
             failure.and_then(|f| f.jsonrpc_code),
             operations,
@@ -338,13 +338,13 @@ fn update_target(connection: &Connection, write: &Write) -> rusqlite::Result<()>
             result.state.as_str(),
             nanos(*since),
             failure.map(|f| f.layer.as_str()),
-            failure.map(|f| f.reason.as_str()),
-            failure.map(|f| f.message.as_str()),
+            result.reason().map(|r| r.as_str()),
+            result.message().map(|m| m.as_str()),
             nanos(result.started_at),
             result.trace_id.0.as_slice(),
             incident,
             // Only a session that worked says what the server speaks.
-            (result.state == State::Up).then(|| result.dialect()).flatten().and_then(word),
+            result.state.works().then(|| result.dialect()).flatten().and_then(word),
         ])
         .map(drop)
 }

@@ -14,6 +14,7 @@ pub(super) const SERVER_ADDRESS: &str = "server.address";
 pub(super) const SERVER_PORT: &str = "server.port";
 pub(super) const NETWORK_TRANSPORT: &str = "network.transport";
 pub(super) const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
+pub(super) const TLS_SERVER_NOT_AFTER: &str = "tls.server.not_after";
 pub(super) const SYNTHETIC_TYPE: &str = "user_agent.synthetic.type";
 
 pub(super) const MCP_SESSION_ID: &str = "mcp.session_id";

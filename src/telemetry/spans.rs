@@ -162,13 +162,18 @@ impl Builder<'_> {
             .collect();
         let [address, port, transport] = self.address();
         let failure = result.failure.as_ref();
+        let layer = failure
+            .map(|f| f.layer)
+            .or(result.shortfall.as_ref().map(|s| s.layer));
         self.attributes(
             &mut span,
             vec![
                 Some(text(names::TARGET, &self.target.name)),
                 Some(KeyValue::new(names::STATE, result.state.as_str())),
-                failure.map(|f| KeyValue::new(names::LAYER, f.layer.as_str())),
-                failure.map(|f| KeyValue::new(names::REASON, f.reason.as_str())),
+                layer.map(|layer| KeyValue::new(names::LAYER, layer.as_str())),
+                result
+                    .reason()
+                    .map(|reason| KeyValue::new(names::REASON, reason.as_str())),
                 failure.map(|f| KeyValue::new(names::ERROR_TYPE, f.reason.as_str())),
                 result
                     .era
@@ -243,6 +248,10 @@ impl Builder<'_> {
                 Some(KeyValue::new(names::OUTCOME, layer.outcome.as_str())),
                 failure.map(|f| KeyValue::new(names::REASON, f.reason.as_str())),
                 failure.map(|f| KeyValue::new(names::ERROR_TYPE, f.reason.as_str())),
+                self.result.certificate_expires.map(|at| {
+                    let at = humantime::format_rfc3339_seconds(at).to_string();
+                    KeyValue::new(names::TLS_SERVER_NOT_AFTER, at)
+                }),
                 address,
                 port,
                 transport,
@@ -347,4 +356,39 @@ impl Builder<'_> {
 
 fn text(key: &'static str, value: &str) -> KeyValue {
     KeyValue::new(key, value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AdHoc;
+
+    #[test]
+    fn the_end_of_the_certificate_is_an_attribute_of_the_transport() {
+        let url = "https://a.example/mcp".parse().unwrap();
+        let target = AdHoc::Url(url).target(None).unwrap();
+        let mut result = ProbeResult::passed();
+        let limits = AttributeLimits {
+            count: 128,
+            value_length: usize::MAX,
+        };
+        let ends = |result: &ProbeResult| -> Vec<_> {
+            let spans = spans(&target, result, limits);
+            let attributes = spans.iter().flat_map(|span| {
+                let name = span.name.clone();
+                span.attributes.iter().map(move |a| (name.clone(), a))
+            });
+            attributes
+                .filter(|(_, a)| a.key.as_str() == "tls.server.not_after")
+                .map(|(name, a)| (name.into_owned(), a.value.to_string()))
+                .collect()
+        };
+        assert!(ends(&result).is_empty());
+        result.certificate_expires = Some(SystemTime::UNIX_EPOCH);
+        let expected = (
+            "mcp.transport".to_owned(),
+            "1970-01-01T00:00:00Z".to_owned(),
+        );
+        assert_eq!(ends(&result), [expected]);
+    }
 }

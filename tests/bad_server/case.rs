@@ -36,8 +36,10 @@ pub(super) struct Case {
     pub(super) interrupt: bool,
     /// Keys of the `[[server]]` in the program's configuration.
     pub(super) probe: toml::Table,
+    /// Text of `profile.toml`, which lies beside that configuration.
+    pub(super) profile: Option<String>,
     /// Keys of a target of `check --format json`: `state` is `up`, `failed_layer` and `reason` are null when not given,
-    /// of `message` a part is given. And `nowhere`: what must not be in the output.
+    /// of `message` a part is given. And `nowhere`: what must not be in the output; `outcomes`: those of the layers.
     pub(super) expect: Map<String, Value>,
 }
 
@@ -100,6 +102,8 @@ pub(super) enum Certificate {
     Good,
     Untrusted,
     Expired,
+    /// In five days.
+    EndsSoon,
     NotYetValid,
     OtherName,
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
@@ -50,6 +51,10 @@ pub(super) fn acceptor(kind: Certificate) -> TlsAcceptor {
     let mut issuer = &authority().0;
     match kind {
         Certificate::Expired => params.not_after = date_time_ymd(2020, 1, 1),
+        Certificate::EndsSoon => {
+            let now = UNIX_EPOCH.elapsed().unwrap();
+            params.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(5 * 24 * 3600);
+        }
         Certificate::NotYetValid => params.not_before = date_time_ymd(4000, 1, 1),
         Certificate::Untrusted => issuer = &stranger,
         Certificate::Good | Certificate::OtherName => {}
