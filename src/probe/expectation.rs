@@ -230,7 +230,7 @@ mod tests {
 
     fn target(expect: Expect) -> Target {
         let url = "https://a.example/mcp".parse().unwrap();
-        let mut target = AdHoc::Url(url).target(None).unwrap();
+        let mut target = AdHoc::Url(url).target(None, &|_| None).unwrap();
         target.expect = expect;
         target
     }

@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn the_end_of_the_certificate_is_an_attribute_of_the_transport() {
         let url = "https://a.example/mcp".parse().unwrap();
-        let target = AdHoc::Url(url).target(None).unwrap();
+        let target = AdHoc::Url(url).target(None, &|_| None).unwrap();
         let mut result = ProbeResult::passed();
         let limits = AttributeLimits {
             count: 128,
