@@ -4,6 +4,7 @@
 
 mod checked;
 mod complaint;
+mod cron;
 mod endpoint;
 mod keys;
 mod mask;
@@ -11,16 +12,19 @@ mod profile;
 mod raw;
 mod server;
 mod substitute;
+mod timing;
 mod traces;
 mod tracestate;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::SystemTime;
 
 use url::Url;
 
 use crate::model::{
-    CommandLine, Endpoint, EraMode, Profile, Redirects, Target, TraceContext, TracesSettings,
+    CommandLine, Endpoint, EraMode, Profile, Redirects, Target, Timing, TraceContext,
+    TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints};
@@ -33,17 +37,32 @@ pub const DEFAULT_TRACESTATE: &str = "alivemcp=probe,vendor=otlp";
 /// Bytes of a configuration file: ten thousand targets fit in; more is not a configuration.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
+/// Probes at once, to one host or to all. 4,096: more than 10,000 hanging targets a minute need, and a socket or three
+/// pipes each.
+pub const CONCURRENCY: RangeInclusive<usize> = 1..=4_096;
+
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Every `[[server]]`, in the order of the file.
     pub targets: Vec<Target>,
+    /// `[schedule]`.
+    pub schedule: ScheduleSettings,
     /// `[store]`.
     pub store: StoreSettings,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
     /// `[traces]`.
     pub traces: Option<TracesSettings>,
+}
+
+/// `[schedule]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScheduleSettings {
+    /// Probes at once.
+    pub concurrency: Option<usize>,
+    /// Probes at once to one host.
+    pub per_host: Option<usize>,
 }
 
 /// `[store]`.
@@ -93,9 +112,10 @@ pub fn load(path: &Path) -> Result<Loaded, Complaints> {
                 .ok()
                 .and_then(|path| Some(path.parent()?.to_owned()))
                 .unwrap_or_else(|| PathBuf::from("."));
-            parse(&text, &path.display().to_string(), &folder, &|name| {
+            let (path, env) = (path.display().to_string(), |name: &str| {
                 std::env::var(name).ok()
-            })
+            });
+            parse(&text, &path, &folder, &env, SystemTime::now())
         }
         Err(why) => Err(Complaints {
             path: path.display().to_string(),
@@ -129,7 +149,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Judges the text of a file. Pure but for the files that `${file:PATH}` names.
+/// Judges the text of a file, as of `now`. Pure but for the files that `${file:PATH}` names.
 ///
 /// # Errors
 /// All complaints, when there is any error among them.
@@ -138,6 +158,7 @@ pub fn parse(
     path: &str,
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
+    now: SystemTime,
 ) -> Result<Loaded, Complaints> {
     let (root, syntax) = toml::de::DeTable::parse_recoverable(text);
     let mut findings = checked::Findings::default();
@@ -165,7 +186,7 @@ pub fn parse(
         return Err(complaints);
     }
     let raw = raw::read(root.get_ref(), &mut findings.errors);
-    let sources = substitute::Sources { env, folder };
+    let sources = substitute::Sources { env, folder, now };
     let config = checked::check(raw, &sources, &mut findings);
     complaints.errors = findings.errors;
     complaints.warnings = findings.warnings;
@@ -222,8 +243,8 @@ impl AdHoc {
             name: endpoint.shown().to_owned(),
             endpoint,
             start: None,
-            every: Duration::from_secs(60),
-            timeout: Duration::from_secs(10),
+            timing: Timing::Every(timing::DEFAULT_EVERY),
+            timeout: server::DEFAULT_TIMEOUT,
             profile,
             era: EraMode::default(),
             redirects: Redirects::default(),

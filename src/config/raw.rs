@@ -7,11 +7,14 @@ use toml::de::DeTable;
 
 use super::complaint::Complaint;
 use super::keys::{Keys, Typed};
+use super::{CONCURRENCY, ScheduleSettings};
 use crate::model::{EraMode, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
-const SHARED_KEYS: [&str; 8] = [
+const SHARED_KEYS: [&str; 10] = [
     "every",
+    "cron",
+    "timezone",
     "timeout",
     "profile",
     "era",
@@ -27,6 +30,7 @@ const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "s
 pub(super) struct RawFile {
     pub(super) defaults: RawServer,
     pub(super) servers: Vec<RawServer>,
+    pub(super) schedule: ScheduleSettings,
     pub(super) store_path: Option<Typed<String>>,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
@@ -47,6 +51,8 @@ pub(super) struct RawServer {
     pub(super) service: Option<Typed<String>>,
     pub(super) service_attributes: Vec<Pair>,
     pub(super) every: Option<Typed<Duration>>,
+    pub(super) cron: Option<Typed<String>>,
+    pub(super) timezone: Option<Typed<String>>,
     pub(super) timeout: Option<Typed<Duration>>,
     pub(super) profile: Option<Typed<String>>,
     pub(super) era: Option<EraMode>,
@@ -78,10 +84,18 @@ pub(super) struct RawTraces {
 
 /// Reads the whole file.
 pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawFile {
-    let known = ["defaults", "server", "store", "telemetry", "traces"];
+    let known = [
+        "defaults",
+        "server",
+        "schedule",
+        "store",
+        "telemetry",
+        "traces",
+    ];
     let mut keys = Keys::of(root, "the file", &known, complaints);
     let defaults = keys.table("defaults");
     let servers = keys.tables("server");
+    let schedule = keys.table("schedule");
     let store = keys.table("store");
     let telemetry = keys.table("telemetry");
     let traces = keys.table("traces");
@@ -97,6 +111,9 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
             .into_iter()
             .map(|(table, span)| read_server(table, span, complaints))
             .collect(),
+        schedule: schedule
+            .map(|table| read_schedule(table, complaints))
+            .unwrap_or_default(),
         store_path: store
             .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
@@ -150,6 +167,8 @@ fn read_server<'t>(
 
 fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
     server.every = keys.duration("every");
+    server.cron = keys.text("cron");
+    server.timezone = keys.text("timezone");
     server.timeout = keys.duration("timeout");
     server.profile = keys.text("profile");
     server.era = keys.word(
@@ -179,6 +198,15 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
     );
     server.headers = keys.text_table("headers").unwrap_or_default();
     server.tags = keys.texts("tags");
+}
+
+fn read_schedule<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> ScheduleSettings {
+    let known = ["concurrency", "per_host"];
+    let mut keys = Keys::of(table, "[schedule]", &known, complaints);
+    ScheduleSettings {
+        concurrency: keys.count("concurrency", CONCURRENCY),
+        per_host: keys.count("per_host", CONCURRENCY),
+    }
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {

@@ -1,6 +1,7 @@
 //! `${VAR}` and `${file:PATH}` in strings of the configuration.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::model::Secret;
 
@@ -21,6 +22,8 @@ pub(super) struct Sources<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     /// What the paths of `${file:PATH}` are relative to.
     pub(super) folder: &'a Path,
+    /// The time of judging.
+    pub(super) now: SystemTime,
 }
 
 /// Largest file that is read as a secret, bytes: a token or a certificate chain.
@@ -95,6 +98,7 @@ mod tests {
             &Sources {
                 env: &env,
                 folder: folder.path(),
+                now: SystemTime::UNIX_EPOCH,
             },
         )
     }

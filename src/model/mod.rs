@@ -3,6 +3,7 @@
 //! No I/O, no async and no clock in here. A word of `README.md`, a type of this
 //! folder and a word on the page are the same word.
 
+mod cron;
 mod evidence;
 mod id;
 mod layer;
@@ -15,6 +16,7 @@ mod target;
 mod text;
 mod verdict;
 
+pub use cron::Cron;
 pub use evidence::{
     BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
     Window,
@@ -29,7 +31,7 @@ pub use result::{
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
-    CommandLine, Endpoint, EraMode, HttpEndpoint, Redirects, Secret, ServiceName, Target,
+    CommandLine, Endpoint, EraMode, HttpEndpoint, Redirects, Secret, ServiceName, Target, Timing,
     TraceContext, TracesSettings,
 };
 pub use text::Text;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::Profile;
+use super::{Cron, Profile};
 
 /// A string that never shows itself: `Debug` prints a mask, there is no `Display`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -41,8 +42,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// Started for the length of the run (`start`).
     pub start: Option<CommandLine>,
-    /// Time between the starts of two probes; at least 1 s.
-    pub every: Duration,
+    /// When it is probed on schedule.
+    pub timing: Timing,
     /// The whole probe.
     pub timeout: Duration,
     /// How deep.
@@ -63,6 +64,15 @@ pub struct Target {
     pub secrets: Vec<Secret>,
 }
 
+/// When a target is probed on schedule.
+#[derive(Clone, Debug)]
+pub enum Timing {
+    /// `every`: the time between the starts of two probes, at least 1 s, however the wall clock is set.
+    Every(Duration),
+    /// `cron`: at these times of the wall clock.
+    Cron(Arc<Cron>),
+}
+
 /// Where a target is.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
@@ -78,6 +88,14 @@ impl Endpoint {
         match self {
             Self::Http(_) => "streamable_http",
             Self::Stdio(_) => "stdio",
+        }
+    }
+
+    /// The host of its URL, in lower case and without a port; a program has none.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Http(http) => http.url.host_str(),
+            Self::Stdio(_) => None,
         }
     }
 
