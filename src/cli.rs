@@ -60,12 +60,12 @@ pub struct CheckArgs {
     /// Further probes of a server that failed; the last one counts
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub retries: u32,
-    /// Go on probing until every server is up; no probe is begun after this time
+    /// Go on probing until every server is up; none is probed again after this time
     #[arg(long, value_parser = humantime::parse_duration, value_name = "60s")]
     pub wait_until_up: Option<Duration>,
-    /// Probes at once
-    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub concurrency: u16,
+    /// Probes at once, 1 to 4096; wins over the file [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub concurrency: Option<u16>,
     /// Show each probe's whole conversation on stderr, and the command that repeats its last request
     #[arg(short = 'v', long)]
     pub trace_log: bool,

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Asked, Demo, Program, Small, check_json, empty_answer, eventually, example, free_port, healthy,
-    json_answer, mcpprobe, only_target, rpc_error, rpc_result, run,
+    Asked, Busy, Demo, Program, Small, check_json, empty_answer, eventually, example, free_port,
+    healthy, json_answer, mcpprobe, only_target, rpc_error, rpc_result, run,
 };
 
 const STATES: [&str; 5] = ["up", "degraded", "auth_required", "down", "unknown"];
@@ -213,7 +213,7 @@ fn bad_usage_is_3_because_2_means_down() {
         vec!["check", "--retries", "-1", url],
         vec!["check", "--retries", "many", url],
         vec!["check", "--concurrency", "0", url],
-        vec!["check", "--concurrency", "100000", url],
+        vec!["check", "--concurrency", "4097", url],
         vec!["check", "--fail-on", "up", url],
         vec!["check", "--profile", "nosuch", url],
         vec!["check", "--only", "nosuch", url],
@@ -264,7 +264,7 @@ fn options_at_their_limits_do_no_harm() {
         &["check", "--timeout", "10m", &url][..],
         &["check", "--wait-until-up", "18446744073709551615s", &url],
         &["check", "--retries", "4294967295", &url],
-        &["check", "--concurrency", "65535", &url],
+        &["check", "--concurrency", "4096", &url],
         &["check", "--concurrency", "1", &url, &url, &url],
     ] {
         let output = run(args);
@@ -941,37 +941,99 @@ fn a_profile_of_ones_own_is_found_from_the_working_directory() {
 
 #[test]
 fn concurrency_limits_the_probes_at_once_and_waiting_is_not_timed() {
-    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (counting, highest) = (Arc::clone(&now), Arc::clone(&most));
-    let slow = Small::start(move |asked| {
-        highest.fetch_max(
-            counting.fetch_add(1, Ordering::SeqCst) + 1,
-            Ordering::SeqCst,
-        );
-        if asked.method_is("tools/list") {
-            std::thread::sleep(Duration::from_millis(400));
-        }
-        let answer = healthy(asked);
-        counting.fetch_sub(1, Ordering::SeqCst);
-        answer
-    });
-    let text: String = (0..8)
-        .map(|n| server(&format!("n{n}"), &slow.url()))
+    let slow = Busy::start(1, Duration::from_millis(400));
+    let servers: String = (0..8)
+        .map(|n| server(&format!("n{n}"), &slow.servers[0].url()))
         .collect();
-    let file = File::new(&text);
-    let path = file.path();
-    for (concurrency, expected) in [("1", 1..=1), ("3", 2..=3), ("256", 4..=8)] {
-        most.store(0, Ordering::SeqCst);
+    let file = File::new(&servers);
+    let told = File::new(&format!("[schedule]\nconcurrency = 3\n{servers}"));
+    for (file, option, expected) in [
+        (&file, Some("1"), 1..=1),
+        (&file, Some("3"), 2..=3),
+        (&file, None, 4..=8),
+        (&told, None, 2..=3),
+        (&told, Some("1"), 1..=1),
+    ] {
+        let path = file.path();
+        let mut args = vec![path.as_str(), "--timeout", "3s"];
+        args.extend(option.iter().flat_map(|option| ["--concurrency", option]));
         // One after another they take longer than each may.
-        let (document, code) =
-            check_json(&[&path, "--concurrency", concurrency, "--timeout", "3s"]);
-        assert_eq!(code, 0, "--concurrency {concurrency}: {document:#}");
-        let most = most.load(Ordering::SeqCst);
-        assert!(
-            expected.contains(&most),
-            "--concurrency {concurrency}: {most} at once"
-        );
+        let (document, code) = check_json(&args);
+        assert_eq!(code, 0, "{args:?}: {document:#}");
+        let most = slow.take_most();
+        assert!(expected.contains(&most), "{args:?}: {most} at once");
     }
+}
+
+#[test]
+fn no_host_is_probed_more_often_at_once_than_per_host_says() {
+    // Two ports are one host. All ten together take longer than one may.
+    let slow = Busy::start(2, Duration::from_millis(500));
+    let servers: String = (0..10)
+        .map(|n| server(&format!("n{n}"), &slow.servers[n % 2].url()))
+        .collect();
+    let head = "[schedule]\nper_host = 2\n[defaults]\ntimeout = \"2s\"\n";
+    let file = File::new(&format!("{head}{servers}"));
+    let path = file.path();
+    for command in [&["check"][..], &["watch", "--once"]] {
+        let output = mcpprobe().args(command).arg(&path).output().unwrap();
+        assert_eq!(code(&output), 0, "{command:?}: {output:?}");
+        assert_eq!(slow.take_most(), 2, "{command:?}");
+    }
+}
+
+#[test]
+fn a_server_of_another_host_does_not_wait_behind_one_that_hangs() {
+    // `localhost` is another host than its address. The first hangs for its whole timeout, the second waits for it.
+    let (mute, up) = (Mute::start(), Small::start(healthy));
+    let other = up.url().replace("127.0.0.1", "localhost");
+    let text = format!(
+        "[schedule]\nper_host = 1\n[defaults]\ntimeout = \"2s\"\n{}{}{}",
+        server("hangs", &mute.url()),
+        server("behind", &up.url()),
+        server("other", &other),
+    );
+    let file = File::new(&text);
+    let (document, _) = check_json(&[&file.path()]);
+    let started = |name: &str| {
+        let targets = document["targets"].as_array().unwrap();
+        let target = targets
+            .iter()
+            .find(|target| target["name"] == name)
+            .unwrap();
+        let at = target["started_at"].as_str().unwrap();
+        humantime::parse_rfc3339(at).unwrap()
+    };
+    let after = |name| started(name).duration_since(started("hangs")).unwrap();
+    assert!(after("behind") >= Duration::from_secs(2), "{document:#}");
+    assert!(after("other") < after("behind"), "{document:#}");
+}
+
+#[test]
+fn a_retry_waits_for_its_turn_behind_those_that_were_not_probed_yet() {
+    let probes = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&probes);
+    let failing = Small::start(move |asked| {
+        noted
+            .lock()
+            .unwrap()
+            .push((asked.target.clone(), asked.trace_id()));
+        empty_answer("503 Service Unavailable")
+    });
+    let url = |path: &str| failing.url().replace("/mcp", path);
+    let text = format!(
+        "[schedule]\nper_host = 1\n{}{}",
+        server("a", &url("/a")),
+        server("b", &url("/b"))
+    );
+    let file = File::new(&text);
+    let (document, code) = check_json(&[&file.path(), "--retries", "2"]);
+    assert_eq!(code, 2, "{document:#}");
+    let mut probes = probes.lock().unwrap().clone();
+    // A probe makes several requests.
+    probes.dedup();
+    let order: Vec<_> = probes.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(order, ["/a", "/b", "/a", "/b", "/a", "/b"]);
 }
 
 // `start`, and what must not stay behind.

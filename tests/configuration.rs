@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use crate::support::{Asked, Small, free_port, healthy, here, mcpprobe, rpc_error, rpc_result};
 
@@ -378,7 +379,7 @@ fn trouble(text: &str) -> Option<String> {
     let env = |name: &str| (name == TOKEN.0).then(|| TOKEN.1.to_owned());
     let folder = here("data/config");
     let parsed = catch_unwind(AssertUnwindSafe(|| {
-        match mcpprobe::config::parse(text, "servers.toml", &folder, &env) {
+        match mcpprobe::config::parse(text, "servers.toml", &folder, &env, SystemTime::now()) {
             Ok(loaded) => (loaded.doubts.to_string(), Ok(loaded)),
             Err(complaints) => (complaints.to_string(), Err(complaints)),
         }
@@ -420,7 +421,8 @@ fn no_file_makes_it_panic() {
                 failed.push(format!("{what}:\n{text}"));
             }
             refused += usize::from(
-                mcpprobe::config::parse(&text, "f", Path::new("/"), &|_| None).is_err(),
+                mcpprobe::config::parse(&text, "f", Path::new("/"), &|_| None, SystemTime::now())
+                    .is_err(),
             );
         }
     }

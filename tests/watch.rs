@@ -4,7 +4,9 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::support::{Demo, Watch, check_json, eventually, example, free_port, mcpprobe, run};
+use crate::support::{
+    Busy, Demo, Small, Watch, check_json, eventually, example, free_port, healthy, mcpprobe, run,
+};
 
 fn config(port: u16) -> String {
     format!(
@@ -193,6 +195,65 @@ fn one_round_has_the_exit_codes_of_check_and_keeps_the_incident() {
     once();
     assert_eq!(status("dead")["incident"], first["incident"]);
     assert_eq!(status("demo")["state"], "up");
+}
+
+#[test]
+fn cron_is_waited_for_but_by_no_single_round() {
+    let up = Small::start(healthy);
+    let server = |name: &str, cron: &str| {
+        format!(
+            "[[server]]\nname = \"{name}\"\nurl = \"{}\"\ncron = \"{cron}\"\n",
+            up.url()
+        )
+    };
+    let text = format!(
+        "{}{}",
+        server("each second", "* * * * * *"),
+        // In more than a year whenever this runs.
+        server("some day", "0 0 0 29 2 ? 2096")
+    );
+    let mut watch = Watch::start(&text);
+    let first = watch.until_state("each second", "up");
+    eventually("the next second", || {
+        let now = watch.status("each second");
+        (now["trace_id"] != first["trace_id"]).then_some(())
+    });
+    let waiting = watch.status("some day");
+    assert_eq!(waiting["state"], "unknown");
+    assert_eq!(waiting["last_probe_at"], Value::Null);
+    let said = watch
+        .lines()
+        .iter()
+        .any(|line| line.to_string().contains("wait for their `cron`"));
+    assert!(said, "{:?}", watch.lines());
+    let (document, code) = check_json(&[&watch.file()]);
+    assert_eq!((code, &document["summary"]["up"]), (0, &Value::from(2)));
+    watch.program.signal("TERM");
+    assert_eq!(watch.program.wait(), 0);
+    let output = run(&["watch", "--once", &watch.file()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(watch.status("some day")["state"], "up");
+}
+
+#[test]
+fn on_a_schedule_too_no_host_is_probed_more_often_at_once_than_per_host_says() {
+    let slow = Busy::start(2, std::time::Duration::from_millis(300));
+    let mut text =
+        "[schedule]\nper_host = 2\n[defaults]\nevery = \"1s\"\ntimeout = \"10s\"\n".to_owned();
+    for n in 0..10 {
+        let url = slow.servers[n % 2].url();
+        text.push_str(&format!("[[server]]\nname = \"n{n}\"\nurl = \"{url}\"\n"));
+    }
+    let watch = Watch::start(&text);
+    let twice = |name: &str| {
+        let first = watch.until_state(name, "up");
+        eventually("a second probe", || {
+            let now = watch.status(name);
+            (now["trace_id"] != first["trace_id"] && now["state"] == "up").then_some(())
+        });
+    };
+    (0..10).for_each(|n| twice(&format!("n{n}")));
+    assert_eq!(slow.take_most(), 2);
 }
 
 #[test]

@@ -4,18 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::{self, Progress};
 use super::{Exit, cancelled_by_signals, load_with};
 use crate::cli::{CheckArgs, Format};
-use crate::config::{self, AdHoc, TelemetrySettings};
+use crate::config::{self, AdHoc, ScheduleSettings, TelemetrySettings};
 use crate::daemon::Started;
 use crate::model::{ProbeResult, State, Target};
 use crate::probe::{self, Wish};
 use crate::report::{self, CheckReport};
+use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Turns};
 use crate::telemetry::{ExportSettings, Telemetry};
 
 /// Between two probes of a server that is waited for.
@@ -25,23 +26,30 @@ const WAIT_POLL: Duration = Duration::from_millis(500);
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
-    let (mut targets, telemetry) = targets(&args)?;
+    let (mut targets, files) = targets(&args)?;
     override_timeout(&mut targets, &args)?;
     let targets: Vec<_> = only(targets, &args.only)?
         .into_iter()
         .map(Arc::new)
         .collect();
     let cancel = cancelled_by_signals()?;
-    let settings = ExportSettings::read(telemetry.endpoint.as_ref(), &|name| {
+    let settings = ExportSettings::read(files.telemetry.endpoint.as_ref(), &|name| {
         std::env::var(name).ok()
     });
     let telemetry = Telemetry::start(
         &settings,
         Arc::new(|warning| terminal::complain(&format!("warning: {warning}"))),
     );
-    let started = Started::start(targets.iter().map(AsRef::as_ref))?;
+    let started = Arc::new(Started::start(targets.iter().map(AsRef::as_ref))?);
+    let at_once = args.concurrency.map(usize::from);
     let round = Round {
-        started: &started,
+        targets: &targets,
+        limits: Limits {
+            at_once: at_once
+                .or(files.schedule.concurrency)
+                .unwrap_or(Limits::IN_A_ROUND),
+            per_host: files.schedule.per_host,
+        },
         telemetry: &telemetry,
         cancel: &cancel,
         retries: args.retries,
@@ -50,9 +58,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
         begun: Instant::now(),
     };
     let started_at = SystemTime::now();
-    let results = round
-        .probe_all(&targets, usize::from(args.concurrency))
-        .await;
+    let results = round.probe_all(&started).await;
     let report = CheckReport {
         started_at,
         duration: round.begun.elapsed(),
@@ -63,7 +69,12 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
             .collect(),
     };
     print(&report, args.format);
-    tokio::join!(telemetry.flush(), started.end());
+    let servers = async {
+        if let Some(started) = Arc::into_inner(started) {
+            started.end().await;
+        }
+    };
+    tokio::join!(telemetry.flush(), servers);
     let states = report
         .targets
         .iter()
@@ -79,14 +90,21 @@ pub(super) fn print(report: &CheckReport<'_>, format: Format) {
     terminal::print(&text);
 }
 
+/// What is not said by a server; that of the last file counts.
+#[derive(Default)]
+struct Files {
+    telemetry: TelemetrySettings,
+    schedule: ScheduleSettings,
+}
+
 /// What the arguments name: files, URLs or one command.
-fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String> {
+fn targets(args: &CheckArgs) -> Result<(Vec<Target>, Files), String> {
     let profile = args.profile.as_deref().map(config::load_profile);
     let profile = profile.transpose()?;
     let profile = profile.as_ref();
-    let mut targets = Vec::new();
-    let mut telemetry = TelemetrySettings::default();
     let env = |name: &str| std::env::var(name).ok();
+    let mut targets = Vec::new();
+    let mut files = Files::default();
     if !args.command.is_empty() {
         targets.push(AdHoc::Command(args.command.clone()).target(profile, &env)?);
     }
@@ -96,13 +114,16 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String>
         } else {
             let config = load_with(Path::new(name), profile)?;
             targets.extend(config.targets);
-            telemetry = config.telemetry;
+            files = Files {
+                telemetry: config.telemetry,
+                schedule: config.schedule,
+            };
         }
     }
     if targets.is_empty() {
         return Err("there is no [[server]] to check".to_owned());
     }
-    Ok((targets, telemetry))
+    Ok((targets, files))
 }
 
 fn override_timeout(targets: &mut [Target], args: &CheckArgs) -> Result<(), String> {
@@ -140,7 +161,8 @@ fn only(targets: Vec<Target>, wanted: &[String]) -> Result<Vec<Target>, String> 
 
 /// One round over all targets.
 struct Round<'r> {
-    started: &'r Started,
+    targets: &'r [Arc<Target>],
+    limits: Limits,
     telemetry: &'r Telemetry,
     cancel: &'r CancellationToken,
     retries: u32,
@@ -149,75 +171,97 @@ struct Round<'r> {
     begun: Instant,
 }
 
+/// What a probe gives; nothing when it was cancelled before it began.
+type Output = Option<Arc<ProbeResult>>;
+
 impl Round<'_> {
-    async fn probe_all(
-        &self,
-        targets: &[Arc<Target>],
-        concurrency: usize,
-    ) -> Vec<Option<Arc<ProbeResult>>> {
-        let mut results = vec![None; targets.len()];
-        let probes = targets
-            .iter()
-            .enumerate()
-            .map(|(index, target)| async move { (index, self.probe(target).await) });
-        let mut running =
-            std::pin::pin!(futures_util::stream::iter(probes).buffer_unordered(concurrency));
+    /// Probes every target, again as often as was asked for.
+    async fn probe_all(&self, started: &Arc<Started>) -> Vec<Output> {
+        let count = self.targets.len();
+        // No target is asked for again before it has ended: neither of these can be full.
+        let (sender, mut ended) = mpsc::channel(count.max(1));
+        let (requests, requested) = mpsc::channel(count.max(1));
+        let running = tokio::spawn(self.run(Arc::clone(started), sender, requested));
+        let mut results = vec![None; count];
+        let mut retries = vec![self.retries; count];
         let mut progress = Progress::new();
         let mut done = 0;
         let mut tick =
             tokio::time::interval_at(self.begun + PROGRESS_AFTER, Duration::from_millis(200));
-        loop {
+        while done < count {
             tokio::select! {
-                next = running.next() => match next {
-                    Some((index, result)) => {
+                finished = ended.recv() => {
+                    let Some(Finished { index, output, .. }) = finished else { break };
+                    let again = self.again(output.as_deref(), retries.get_mut(index));
+                    self.take_in(index, output, &mut results);
+                    let request = again.map(|after| Request { index, after });
+                    if request.is_none_or(|request| requests.try_send(request).is_err()) {
                         done += 1;
-                        if let Some(slot) = results.get_mut(index) {
-                            *slot = result;
-                        }
                     }
-                    None => break,
-                },
+                }
                 _ = tick.tick() => progress.show(&format!(
-                    "{done} of {} probed, {:.0} s",
-                    targets.len(),
+                    "{done} of {count} probed, {:.0} s",
                     self.begun.elapsed().as_secs_f64()
                 )),
             }
         }
+        // Without anybody who could ask for more, the runner ends.
+        drop(requests);
+        running.await.ok();
         progress.clear();
         results
     }
 
-    /// Probes one target, again as often as was asked for.
-    async fn probe(&self, target: &Arc<Target>) -> Option<Arc<ProbeResult>> {
-        let mut left = self.retries;
-        loop {
-            let wish = Wish {
-                hint: None,
-                conversation: self.trace_log,
-            };
-            let probe = || probe::probe(target, wish, self.cancel);
-            let result = Arc::new(self.started.probe_when_up(target, probe).await?);
+    /// Runs every target once, and what is requested, until nobody can request more.
+    fn run(
+        &self,
+        started: Arc<Started>,
+        results: mpsc::Sender<Finished<Output>>,
+        requests: mpsc::Receiver<Request>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let hosts = self.targets.iter().map(|target| target.endpoint.host());
+        let turns = Turns::new(self.limits, hosts);
+        let (targets, cancel) = (self.targets.to_vec(), self.cancel.clone());
+        let stop = cancel.clone();
+        let wish = Wish {
+            hint: None,
+            conversation: self.trace_log,
+        };
+        let work = move |index: usize| {
+            let target = targets.get(index).cloned();
+            let (started, cancel) = (Arc::clone(&started), cancel.clone());
+            async move {
+                let target = target?;
+                let probe = || probe::probe(&target, wish, &cancel);
+                Some(Arc::new(started.probe_when_up(&target, probe).await?))
+            }
+        };
+        let queue = DueQueue::round(self.targets.len());
+        Runner::new(queue, turns, Clock::system(), work).run(results, requests, stop)
+    }
+
+    fn take_in(&self, index: usize, output: Output, results: &mut [Output]) {
+        let target = self.targets.get(index);
+        if let (Some(result), Some(target), Some(slot)) = (output, target, results.get_mut(index)) {
             if self.trace_log {
                 terminal::complain(&report::conversation::conversation(target, &result));
             }
             self.telemetry.emit(target, &result);
-            if result.state.works() {
-                return Some(result);
-            }
-            if self
-                .wait
-                .is_some_and(|wait| self.begun.elapsed() + WAIT_POLL < wait)
-            {
-                tokio::select! {
-                    () = tokio::time::sleep(WAIT_POLL) => {}
-                    () = self.cancel.cancelled() => return Some(result),
-                }
-            } else if left > 0 {
-                left -= 1;
-            } else {
-                return Some(result);
-            }
+            *slot = Some(result);
         }
+    }
+
+    /// Whether to probe again, and after how long.
+    fn again(&self, result: Option<&ProbeResult>, retries: Option<&mut u32>) -> Option<Duration> {
+        if result?.state.works() {
+            return None;
+        }
+        let polled = self.begun.elapsed() + WAIT_POLL;
+        if self.wait.is_some_and(|wait| polled < wait) {
+            return Some(WAIT_POLL);
+        }
+        let retries = retries?;
+        *retries = retries.checked_sub(1)?;
+        Some(Duration::ZERO)
     }
 }

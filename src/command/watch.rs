@@ -8,9 +8,10 @@ use tokio::time::Instant;
 use super::{Exit, cancelled_by_signals, check, load, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
 use crate::daemon::{Daemon, Output, Parts, Started};
-use crate::model::{State, Target};
+use crate::model::{State, Target, Timing};
 use crate::report::CheckReport;
 use crate::report::line::{self, LineFormat};
+use crate::schedule::Limits;
 use crate::store::StoreLock;
 use crate::telemetry::{ExportSettings, Telemetry};
 
@@ -40,6 +41,14 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
     let targets: Vec<Arc<Target>> = config.targets.into_iter().map(Arc::new).collect();
     let daemon = Daemon::new(Parts {
         targets: targets.clone(),
+        limits: Limits {
+            at_once: config.schedule.concurrency.unwrap_or(if args.once {
+                Limits::IN_A_ROUND
+            } else {
+                Limits::ON_SCHEDULE
+            }),
+            per_host: config.schedule.per_host,
+        },
         store: config.store.path,
         telemetry,
         traces: config.traces,
@@ -48,13 +57,11 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
     })?;
     let started = Started::start(targets.iter().map(AsRef::as_ref))?;
     if !args.once {
-        let count = targets.len();
-        let what = if count == 1 { "server" } else { "servers" };
-        let text = format!(
-            "watching {count} {what}; `mcpprobe status {}` tells the state of each",
-            args.file.display()
-        );
-        terminal::complain(&line::message(format, SystemTime::now(), "info", &text));
+        let now = SystemTime::now();
+        let watching = watching(&targets, &args.file.display().to_string());
+        for text in std::iter::once(watching).chain(waiting(&targets, now)) {
+            terminal::complain(&line::message(format, now, "info", &text));
+        }
         daemon.watch(started, stop).await;
         return Ok(Exit::Ok);
     }
@@ -80,6 +87,27 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
     Ok(Exit::worst(states, FailOn::Down))
 }
 
+fn watching(targets: &[Arc<Target>], file: &str) -> String {
+    let count = targets.len();
+    let what = if count == 1 { "server" } else { "servers" };
+    format!("watching {count} {what}; `mcpprobe status {file}` tells the state of each")
+}
+
+/// Who is not probed before its time has come, so that nobody takes the silence for an error.
+fn waiting(targets: &[Arc<Target>], now: SystemTime) -> Option<String> {
+    let starts = targets.iter().filter_map(|target| match &target.timing {
+        Timing::Cron(cron) => Some((cron.next_after(now)?, &target.name)),
+        Timing::Every(_) => None,
+    });
+    let starts: Vec<_> = starts.collect();
+    let (at, name) = starts.iter().min()?;
+    let at = humantime::format_rfc3339_seconds(*at);
+    Some(match starts.len() {
+        1 => format!("{name} waits for its `cron`: it is first probed at {at}"),
+        count => format!("{count} servers wait for their `cron`: {name} is the first, at {at}"),
+    })
+}
+
 /// stdout and stderr.
 struct Streams;
 
@@ -90,5 +118,36 @@ impl Output for Streams {
 
     fn warning(&self, line: &str) {
         terminal::complain(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn says_who_waits_until_when() {
+        let now = humantime::parse_rfc3339("2026-11-21T12:00:00Z").unwrap();
+        let said = |timings: &[&str]| {
+            let server = |(n, timing)| {
+                format!("[[server]]\nname = \"s{n}\"\nurl = \"http://a/\"\n{timing}\n")
+            };
+            let text: String = (0..).zip(timings).map(server).collect();
+            let loaded = config::parse(&text, "f", Path::new("/"), &|_| None, now).unwrap();
+            let targets: Vec<_> = loaded.config.targets.into_iter().map(Arc::new).collect();
+            waiting(&targets, now).unwrap_or_default()
+        };
+        assert_eq!(said(&["every = \"60s\""]), "");
+        assert_eq!(
+            said(&["", "cron = \"0 8 * * Mon\""]),
+            "s1 waits for its `cron`: it is first probed at 2026-11-23T08:00:00Z"
+        );
+        assert_eq!(
+            said(&["cron = \"0 8 * * Mon\"", "cron = \"@hourly\""]),
+            "2 servers wait for their `cron`: s1 is the first, at 2026-11-21T13:00:00Z"
+        );
     }
 }

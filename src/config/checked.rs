@@ -1,6 +1,8 @@
 //! What it means: the typed values judged, all complaints at once.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::complaint::Complaint;
 use super::keys::Typed;
@@ -40,6 +42,7 @@ pub(super) fn check(
         );
     Config {
         targets,
+        schedule: raw.schedule,
         store: StoreSettings {
             path: sources.folder.join(path),
         },
@@ -67,6 +70,28 @@ impl Findings {
         if !self.warnings.contains(&complaint) {
             self.warnings.push(complaint);
         }
+    }
+
+    /// The duration, or a complaint when it is not in `range`.
+    pub(super) fn duration_in(
+        &mut self,
+        typed: &Typed<Duration>,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        if range.contains(&typed.value) {
+            return Some(typed.value);
+        }
+        self.error(Complaint::at(
+            typed.span.clone(),
+            format!("`{key}` is out of range"),
+            format!(
+                "has to be from {} to {}",
+                humantime::format_duration(*range.start()),
+                humantime::format_duration(*range.end())
+            ),
+        ));
+        None
     }
 
     pub(super) fn substitute(

@@ -252,6 +252,25 @@ impl<'t, 'c> Keys<'t, 'c> {
         }
     }
 
+    /// A whole number within a range.
+    pub(super) fn count(&mut self, key: &str, range: RangeInclusive<usize>) -> Option<usize> {
+        let value = self.get(key)?;
+        let Some(typed) = value.get_ref().as_integer() else {
+            self.wrong(value, key, "a whole number");
+            return None;
+        };
+        let count = usize::from_str_radix(typed.as_str(), typed.radix()).ok();
+        let count = count.filter(|count| range.contains(count));
+        if count.is_none() {
+            self.complaints.push(Complaint::at(
+                value.span(),
+                format!("`{key}` in {} is out of range", self.place),
+                format!("has to be from {} to {}", range.start(), range.end()),
+            ));
+        }
+        count
+    }
+
     /// One of a few words.
     pub(super) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;

@@ -4,9 +4,11 @@
 //! a value is. So only the values of keys that never hold a secret are left readable.
 
 /// Keys whose values are never secret.
-const HARMLESS: [&str; 29] = [
+const HARMLESS: [&str; 31] = [
     "name",
     "every",
+    "cron",
+    "timezone",
     "timeout",
     "profile",
     "era",

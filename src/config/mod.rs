@@ -4,6 +4,7 @@
 
 mod checked;
 mod complaint;
+mod cron;
 mod endpoint;
 mod expect;
 mod keys;
@@ -13,16 +14,18 @@ mod profile;
 mod raw;
 mod server;
 mod substitute;
+mod timing;
 mod traces;
 mod tracestate;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::SystemTime;
 
 use url::Url;
 
 use crate::model::{
-    CommandLine, Endpoint, Profile, Redirects, Target, TraceContext, TracesSettings,
+    CommandLine, Endpoint, Profile, Redirects, Target, Timing, TraceContext, TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints, Source};
@@ -35,17 +38,32 @@ pub const DEFAULT_TRACESTATE: &str = "alivemcp=probe,vendor=otlp";
 /// Bytes of a configuration file: ten thousand targets fit in; more is not a configuration.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
+/// Probes at once, to one host or to all. 4,096: more than 10,000 hanging targets a minute need, and a socket or three
+/// pipes each.
+pub const CONCURRENCY: RangeInclusive<usize> = 1..=4_096;
+
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Every `[[server]]`, in the order of the file.
     pub targets: Vec<Target>,
+    /// `[schedule]`.
+    pub schedule: ScheduleSettings,
     /// `[store]`.
     pub store: StoreSettings,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
     /// `[traces]`.
     pub traces: Option<TracesSettings>,
+}
+
+/// `[schedule]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScheduleSettings {
+    /// Probes at once.
+    pub concurrency: Option<usize>,
+    /// Probes at once to one host.
+    pub per_host: Option<usize>,
 }
 
 /// `[store]`.
@@ -99,6 +117,7 @@ pub fn load(path: &Path, profile: Option<&Profile>) -> Result<Loaded, Complaints
             let sources = substitute::Sources {
                 env: &env,
                 folder: &folder,
+                now: SystemTime::now(),
             };
             judge(&text, &path.display().to_string(), &sources, profile)
         }
@@ -135,7 +154,7 @@ fn read_file(path: &Path, largest: u64) -> Result<String, String> {
     })
 }
 
-/// Judges the text of a file. Pure but for the files that `${file:PATH}` and `profile` name.
+/// Judges the text of a file, as of `now`. Pure but for the files that `${file:PATH}` and `profile` name.
 ///
 /// # Errors
 /// All complaints, when there is any error among them.
@@ -144,8 +163,9 @@ pub fn parse(
     path: &str,
     folder: &Path,
     env: &dyn Fn(&str) -> Option<String>,
+    now: SystemTime,
 ) -> Result<Loaded, Complaints> {
-    judge(text, path, &substitute::Sources { env, folder }, None)
+    judge(text, path, &substitute::Sources { env, folder, now }, None)
 }
 
 /// What a syntax error means to a person.
@@ -234,6 +254,7 @@ impl AdHoc {
                 let sources = substitute::Sources {
                     env,
                     folder: Path::new("."),
+                    now: SystemTime::now(),
                 };
                 endpoint.network.proxy =
                     network::proxy_of_environment(&sources, &endpoint.url, &mut secrets);
@@ -262,8 +283,8 @@ impl AdHoc {
             name: endpoint.shown().to_owned(),
             endpoint,
             start: None,
-            every: Duration::from_secs(60),
-            timeout: Duration::from_secs(10),
+            timing: Timing::Every(timing::DEFAULT_EVERY),
+            timeout: server::DEFAULT_TIMEOUT,
             era: profile.era.unwrap_or_default(),
             expect: profile.expect.clone(),
             profile,

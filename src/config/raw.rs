@@ -8,11 +8,14 @@ use toml::de::DeTable;
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
+use super::{CONCURRENCY, ScheduleSettings};
 use crate::model::{EraMode, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
-const SHARED_KEYS: [&str; 18] = [
+const SHARED_KEYS: [&str; 20] = [
     "every",
+    "cron",
+    "timezone",
     "timeout",
     "profile",
     "era",
@@ -46,6 +49,7 @@ pub(super) const ERAS: [(&str, EraMode); 4] = [
 pub(super) struct RawFile {
     pub(super) defaults: RawServer,
     pub(super) servers: Vec<RawServer>,
+    pub(super) schedule: ScheduleSettings,
     pub(super) store_path: Option<Typed<String>>,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
@@ -66,6 +70,8 @@ pub(super) struct RawServer {
     pub(super) service: Option<Typed<String>>,
     pub(super) service_attributes: Vec<Pair>,
     pub(super) every: Option<Typed<Duration>>,
+    pub(super) cron: Option<Typed<String>>,
+    pub(super) timezone: Option<Typed<String>>,
     pub(super) timeout: Option<Typed<Duration>>,
     pub(super) profile: Option<Typed<String>>,
     pub(super) era: Option<EraMode>,
@@ -134,10 +140,18 @@ pub(super) struct RawTraces {
 
 /// Reads the whole file.
 pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawFile {
-    let known = ["defaults", "server", "store", "telemetry", "traces"];
+    let known = [
+        "defaults",
+        "server",
+        "schedule",
+        "store",
+        "telemetry",
+        "traces",
+    ];
     let mut keys = Keys::of(root, "the file", &known, complaints);
     let defaults = keys.table("defaults");
     let servers = keys.tables("server");
+    let schedule = keys.table("schedule");
     let store = keys.table("store");
     let telemetry = keys.table("telemetry");
     let traces = keys.table("traces");
@@ -153,6 +167,9 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
             .into_iter()
             .map(|(table, span)| read_server(table, span, complaints))
             .collect(),
+        schedule: schedule
+            .map(|table| read_schedule(table, complaints))
+            .unwrap_or_default(),
         store_path: store
             .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
@@ -206,6 +223,8 @@ fn read_server<'t>(
 
 fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
     server.every = keys.duration("every");
+    server.cron = keys.text("cron");
+    server.timezone = keys.text("timezone");
     server.timeout = keys.duration("timeout");
     server.profile = keys.text("profile");
     server.era = keys.word("era", &ERAS);
@@ -240,6 +259,15 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
         insecure_skip_verify: keys.flag("insecure_skip_verify"),
     };
     server.expect = expect::read(keys);
+}
+
+fn read_schedule<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> ScheduleSettings {
+    let known = ["concurrency", "per_host"];
+    let mut keys = Keys::of(table, "[schedule]", &known, complaints);
+    ScheduleSettings {
+        concurrency: keys.count("concurrency", CONCURRENCY),
+        per_host: keys.count("per_host", CONCURRENCY),
+    }
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {

@@ -15,16 +15,12 @@ use super::network::{NetworkChecker, family_of};
 use super::profile::{self, Profiles};
 use super::raw::RawServer;
 use super::substitute::Sources;
+use super::timing;
 use crate::model::{
-    CommandLine, Endpoint, Header, HttpEndpoint, Profile, Secret, ServiceName, Target,
+    CommandLine, Endpoint, Header, HttpEndpoint, Profile, Secret, ServiceName, Target, Timing,
 };
 
-const DEFAULT_EVERY: Duration = Duration::from_secs(60);
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Below this a probe is load, not monitoring.
-const MIN_EVERY: Duration = Duration::from_secs(1);
-/// Longer than a week is a typing error, and would outlive the windows of everything else.
-const MAX_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a whole probe: less is shorter than a round trip over a continent and a handshake, more says nothing that an
 /// agent would wait for.
 pub const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
@@ -41,6 +37,8 @@ pub(super) struct ServerChecker<'a> {
     profiles: Profiles,
     out: &'a mut Findings,
     names: BTreeMap<String, Range<usize>>,
+    /// Of a server that says nothing else.
+    timing: Timing,
 }
 
 impl<'a> ServerChecker<'a> {
@@ -59,12 +57,13 @@ impl<'a> ServerChecker<'a> {
             profiles: Profiles::default(),
             out,
             names: BTreeMap::new(),
+            timing: Timing::Every(timing::DEFAULT_EVERY),
         }
     }
 
     /// Complains about `[defaults]` once, not once per server.
     pub(super) fn check_defaults(&mut self) {
-        self.every(self.defaults);
+        self.timing = timing::of_defaults(self.defaults, self.sources, self.out);
         self.timeout(self.defaults);
         self.profile_of(self.defaults);
         for (name, value) in &self.defaults.headers {
@@ -75,7 +74,7 @@ impl<'a> ServerChecker<'a> {
     pub(super) fn check(&mut self, raw: &RawServer) -> Option<Target> {
         let mut secrets = Vec::new();
         let name = self.name(raw);
-        let every = self.every(raw);
+        let timing = timing::of_server(raw, self.defaults, &self.timing, self.sources, self.out);
         let timeout = self.timeout(raw);
         let profile = self.profile(raw);
         let headers = self.headers(raw, &mut secrets);
@@ -104,9 +103,7 @@ impl<'a> ServerChecker<'a> {
             name: name?,
             endpoint: endpoint?,
             start,
-            every: every
-                .or(defaults.every.as_ref().map(|t| t.value))
-                .unwrap_or(DEFAULT_EVERY),
+            timing,
             timeout: timeout
                 .or(defaults.timeout.as_ref().map(|t| t.value))
                 .unwrap_or(DEFAULT_TIMEOUT),
@@ -235,39 +232,9 @@ impl<'a> ServerChecker<'a> {
         }
     }
 
-    fn every(&mut self, raw: &RawServer) -> Option<Duration> {
-        self.duration_in(raw.every.as_ref()?, "every", MIN_EVERY, MAX_EVERY)
-    }
-
     fn timeout(&mut self, raw: &RawServer) -> Option<Duration> {
-        self.duration_in(
-            raw.timeout.as_ref()?,
-            "timeout",
-            *TIMEOUTS.start(),
-            *TIMEOUTS.end(),
-        )
-    }
-
-    fn duration_in(
-        &mut self,
-        typed: &Typed<Duration>,
-        key: &str,
-        least: Duration,
-        most: Duration,
-    ) -> Option<Duration> {
-        if (least..=most).contains(&typed.value) {
-            return Some(typed.value);
-        }
-        self.out.error(Complaint::at(
-            typed.span.clone(),
-            format!("`{key}` is out of range"),
-            format!(
-                "has to be from {} to {}",
-                humantime::format_duration(least),
-                humantime::format_duration(most)
-            ),
-        ));
-        None
+        self.out
+            .duration_in(raw.timeout.as_ref()?, "timeout", TIMEOUTS)
     }
 
     /// The profile that a server is probed with; the one that it names itself has to be there in any case.

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::model::Secret;
 
@@ -22,6 +23,8 @@ pub(super) struct Sources<'a> {
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
     /// What the paths of `${file:PATH}` are relative to.
     pub(super) folder: &'a Path,
+    /// The time of judging.
+    pub(super) now: SystemTime,
 }
 
 /// Largest file that is read as a secret, bytes: a token or a certificate chain.
@@ -106,6 +109,7 @@ mod tests {
             &Sources {
                 env: &env,
                 folder: folder.path(),
+                now: SystemTime::UNIX_EPOCH,
             },
         )
     }

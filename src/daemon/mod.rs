@@ -8,7 +8,7 @@ mod started;
 mod tracker;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::correlate::{Jaeger, Learnt};
-use crate::model::{ProbeResult, Target, TracesSettings};
+use crate::model::{ProbeResult, Target, Timing, TracesSettings};
 use crate::probe::{self, Wish};
 use crate::report::line::{self, LineFormat};
-use crate::schedule::{DueQueue, Finished, Limits, Runner, Slot, first_due};
+use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Slot, Turns, first_due};
 use crate::store::{Reader, Write, Writer};
 use crate::telemetry::Telemetry;
 use dialects::Dialects;
@@ -38,9 +38,6 @@ const RESULTS: usize = 1_024;
 
 /// Incidents that are asked about at once: a backend must not be hit by a hundred at the same moment.
 const INQUIRIES: usize = 4;
-
-/// For probes before an inquiry to end their sessions, at a stop.
-const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
 
 /// From a backend's acceptance of a span to its being found: 0.2 s with Jaeger's memory, a second with Elasticsearch.
 const VISIBILITY: Duration = Duration::from_secs(1);
@@ -65,14 +62,15 @@ pub struct Daemon {
     inquiry: Option<Inquiry>,
     format: LineFormat,
     output: Arc<dyn Output>,
+    limits: Limits,
     rechecks: BinaryHeap<Reverse<(Instant, usize, String)>>,
+    /// Incidents by their slot, to be asked about after its next result.
+    after_probe: BTreeMap<usize, Vec<String>>,
     overruns: u64,
 }
 
 /// What background work ends with.
 enum Done {
-    /// A failing target was probed before its backend is asked about it: its slot, the incident, what was found.
-    Probed(usize, String, Option<Arc<ProbeResult>>),
     Judged(Result<Box<Finding>, String>),
     Learnt(usize, Option<Learnt>),
 }
@@ -81,6 +79,8 @@ enum Done {
 pub struct Parts {
     /// What to probe.
     pub targets: Vec<Arc<Target>>,
+    /// How many at once.
+    pub limits: Limits,
     /// The store's file; its lock is held by the caller.
     pub store: std::path::PathBuf,
     /// The way out for spans.
@@ -131,7 +131,9 @@ impl Daemon {
             inquiry,
             format,
             output: parts.output,
+            limits: parts.limits,
             rechecks: BinaryHeap::new(),
+            after_probe: BTreeMap::new(),
             overruns: 0,
         };
         daemon.remember(&parts.store)?;
@@ -174,9 +176,12 @@ impl Daemon {
     /// Probes on schedule until `stop`, then ends in order.
     pub async fn watch(mut self, started: Started, stop: CancellationToken) {
         let (sender, mut results) = mpsc::channel(RESULTS);
+        // One request of each target at most waits to be taken.
+        let (requests, requested) = mpsc::channel(self.targets.len().max(1));
         let started = Arc::new(started);
-        let runner = self.runner(Arc::clone(&started), stop.clone());
-        let running = tokio::spawn(runner.run(sender, stop.clone()));
+        let queue = DueQueue::new(self.slots(), SystemTime::now());
+        let runner = self.runner(queue, Arc::clone(&started), stop.clone());
+        let running = tokio::spawn(runner.run(sender, requested, stop));
         let mut background = JoinSet::new();
         let permits = Arc::new(Semaphore::new(INQUIRIES));
         let mut learn = tokio::time::interval(LEARN_EVERY);
@@ -185,59 +190,58 @@ impl Daemon {
             let recheck = self.rechecks.peek().map(|Reverse((at, ..))| *at);
             tokio::select! {
                 finished = results.recv() => match finished {
-                    Some(finished) => self.take_in(finished),
+                    Some(finished) => {
+                        let index = finished.index;
+                        self.take_in(finished);
+                        for incident in self.after_probe.remove(&index).unwrap_or_default() {
+                            self.ask(index, incident, &mut background, &permits);
+                        }
+                    }
                     None => break,
                 },
-                Some(done) = background.join_next() => match done {
-                    Ok(Done::Probed(index, incident, output)) => {
-                        self.take_in(Finished { index, output, overruns: 0 });
+                Some(done) = background.join_next() => if let Ok(done) = done {
+                    self.take_in_background(done);
+                },
+                () = sleep_until(recheck) => {
+                    for (index, incident) in self.recheck(&requests) {
                         self.ask(index, incident, &mut background, &permits);
                     }
-                    Ok(done) => self.take_in_background(done),
-                    Err(_) => {}
-                },
-                () = sleep_until(recheck) => self.recheck(&mut background, &started, &stop),
+                }
                 _ = learn.tick(), if self.inquiry.is_some() => self.learn(&mut background),
             }
         }
         running.await.ok();
-        // A probe that was begun before an inquiry ends its session; the inquiry itself can be made again.
-        let probes = async { while background.join_next().await.is_some() {} };
-        tokio::time::timeout(BACKGROUND_GRACE, probes).await.ok();
+        // An inquiry can be made again.
         background.shutdown().await;
         self.end(started).await;
     }
 
-    fn runner(
-        &self,
-        started: Arc<Started>,
-        stop: CancellationToken,
-    ) -> Runner<impl Fn(usize) -> ProbeFuture + use<>> {
+    /// When each target is due.
+    fn slots(&self) -> Vec<Slot> {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let slots: Vec<_> = self
-            .targets
-            .iter()
-            .map(|target| Slot {
-                phase: first_due(&target.name, target.every, unix),
-                every: target.every,
-            })
-            .collect();
-        let count = slots.len();
-        let (targets, dialects) = (Arc::clone(&self.targets), Arc::clone(&self.dialects));
-        let work = move |index: usize| probe_future(index, &targets, &dialects, &started, &stop);
-        Runner::new(
-            DueQueue::new(slots),
-            count,
-            Instant::now(),
-            Limits::default(),
-            work,
-        )
+        let slot = |target: &Arc<Target>| match &target.timing {
+            Timing::Every(every) => Slot::Every {
+                phase: first_due(&target.name, *every, unix),
+                every: *every,
+            },
+            Timing::Cron(cron) => Slot::Cron(Arc::clone(cron)),
+        };
+        self.targets.iter().map(slot).collect()
     }
 
-    fn probe(&self, index: usize, started: &Arc<Started>, stop: &CancellationToken) -> ProbeFuture {
-        probe_future(index, &self.targets, &self.dialects, started, stop)
+    fn runner(
+        &self,
+        queue: DueQueue,
+        started: Arc<Started>,
+        stop: CancellationToken,
+    ) -> Runner<impl Fn(usize) -> ProbeFuture + use<>> {
+        let hosts = self.targets.iter().map(|target| target.endpoint.host());
+        let turns = Turns::new(self.limits, hosts);
+        let (targets, dialects) = (Arc::clone(&self.targets), Arc::clone(&self.dialects));
+        let work = move |index: usize| probe_future(index, &targets, &dialects, &started, &stop);
+        Runner::new(queue, turns, Clock::system(), work)
     }
 
     /// Takes in one result: store, spans, state, incident.
@@ -312,15 +316,12 @@ impl Daemon {
         }
     }
 
-    /// Begins the inquiries that are due with a probe. Without it nobody would know what the server's spans since the
-    /// last probe tell of: of an outage that others do not see, or of a server that is back.
-    fn recheck(
-        &mut self,
-        background: &mut JoinSet<Done>,
-        started: &Arc<Started>,
-        stop: &CancellationToken,
-    ) {
+    /// Asks for a probe before each inquiry that is due; answers the incidents that can be asked about at once. Without
+    /// the probe nobody would know what the server's spans since the last one tell of: of an outage that others do not
+    /// see, or of a server that is back. One that runs already will do.
+    fn recheck(&mut self, requests: &mpsc::Sender<Request>) -> Vec<(usize, String)> {
         let now = Instant::now();
+        let mut ready = Vec::new();
         while let Some(Reverse((at, ..))) = self.rechecks.peek()
             && *at <= now
             && let Some(Reverse((_, index, incident))) = self.rechecks.pop()
@@ -329,15 +330,17 @@ impl Daemon {
                 .tracked
                 .get(index)
                 .and_then(|tracked| tracked.incident.as_ref());
-            let probe = (open == Some(&incident)).then(|| self.probe(index, started, stop));
-            background.spawn(async move {
-                let result = match probe {
-                    Some(probe) => probe.await,
-                    None => None,
-                };
-                Done::Probed(index, incident, result)
-            });
+            let request = Request {
+                index,
+                after: Duration::ZERO,
+            };
+            if open == Some(&incident) && requests.try_send(request).is_ok() {
+                self.after_probe.entry(index).or_default().push(incident);
+            } else {
+                ready.push((index, incident));
+            }
         }
+        ready
     }
 
     /// Asks the backend about an incident.
@@ -386,8 +389,6 @@ impl Daemon {
                     provisional: finding.provisional,
                 });
             }
-            // Taken in by the loop, which can also ask.
-            Done::Probed(..) => {}
             Done::Judged(Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
             Done::Learnt(index, learnt) => self.take_in_learnt(index, learnt),
         }

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::StreamExt;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::inquiry::Subject;
-use super::{Daemon, Done, Started};
+use super::{Daemon, Done, RESULTS, Started};
 use crate::model::ProbeResult;
-use crate::schedule::Finished;
+use crate::schedule::DueQueue;
 use crate::store::Reader;
-
-/// Probes at once, as in `check`.
-const AT_ONCE: usize = 256;
 
 impl Daemon {
     /// Probes every target once.
@@ -24,25 +21,19 @@ impl Daemon {
     ) -> Vec<Option<Arc<ProbeResult>>> {
         let started = Arc::new(started);
         let mut results = vec![None; self.targets.len()];
-        let probes: Vec<_> = (0..self.targets.len())
-            .map(|index| {
-                let probe = self.probe(index, &started, &stop);
-                async move { (index, probe.await) }
-            })
-            .collect();
-        let mut running =
-            std::pin::pin!(futures_util::stream::iter(probes).buffer_unordered(AT_ONCE));
-        while let Some((index, output)) = running.next().await {
-            let finished = Finished {
-                index,
-                output,
-                overruns: 0,
-            };
-            if let Some(slot) = results.get_mut(index) {
+        let queue = DueQueue::round(self.targets.len());
+        let runner = self.runner(queue, Arc::clone(&started), stop.clone());
+        let (sender, mut ended) = mpsc::channel(RESULTS);
+        // Nobody will ask for more.
+        let (_, requests) = mpsc::channel(1);
+        let running = tokio::spawn(runner.run(sender, requests, stop.clone()));
+        while let Some(finished) = ended.recv().await {
+            if let Some(slot) = results.get_mut(finished.index) {
                 slot.clone_from(&finished.output);
             }
             self.take_in(finished);
         }
+        running.await.ok();
         self.judge_open_incidents(&stop).await;
         self.end(started).await;
         results

@@ -4,6 +4,7 @@
 //! folder and a word on the page are the same word.
 
 mod conversation;
+mod cron;
 mod evidence;
 mod expect;
 mod id;
@@ -18,6 +19,7 @@ mod text;
 mod verdict;
 
 pub use conversation::{Conversation, Remark, RemarkKind};
+pub use cron::Cron;
 pub use evidence::{
     BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
     Window,
@@ -35,7 +37,8 @@ pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
     CommandLine, Endpoint, EraMode, Header, HttpEndpoint, Identity, IpFamily, Network, Proxy,
-    Redirects, Secret, ServiceName, Target, TlsSettings, TraceContext, TracesSettings, Transport,
+    Redirects, Secret, ServiceName, Target, Timing, TlsSettings, TraceContext, TracesSettings,
+    Transport,
 };
 pub use text::Text;
 pub use verdict::{Control, Judgement, Rule, Verdict};

@@ -13,7 +13,7 @@ use url::Url;
 
 use serde::Serialize;
 
-use super::{Expect, Profile};
+use super::{Cron, Expect, Profile};
 
 /// A string that never shows itself: `Debug` prints a mask, there is no `Display`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// Started for the length of the run (`start`).
     pub start: Option<CommandLine>,
-    /// Time between the starts of two probes; at least 1 s.
-    pub every: Duration,
+    /// When it is probed on schedule.
+    pub timing: Timing,
     /// The whole probe.
     pub timeout: Duration,
     /// How deep.
@@ -70,6 +70,15 @@ pub struct Target {
     pub secrets: Vec<Secret>,
 }
 
+/// When a target is probed on schedule.
+#[derive(Clone, Debug)]
+pub enum Timing {
+    /// `every`: the time between the starts of two probes, at least 1 s, however the wall clock is set.
+    Every(Duration),
+    /// `cron`: at these times of the wall clock.
+    Cron(Arc<Cron>),
+}
+
 /// Where a target is.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
@@ -85,6 +94,14 @@ impl Endpoint {
         match self {
             Self::Http(_) => Transport::StreamableHttp,
             Self::Stdio(_) => Transport::Stdio,
+        }
+    }
+
+    /// The host of its URL, in lower case and without a port; a program has none.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Http(http) => http.url.host_str(),
+            Self::Stdio(_) => None,
         }
     }
 

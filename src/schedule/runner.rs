@@ -1,28 +1,24 @@
-//! Starts what is due, as many at once as permitted.
+//! Starts what is due, when it is its turn.
 
-use std::collections::VecDeque;
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::{Clock, Now};
 use super::queue::DueQueue;
+use super::turns::Turns;
 
-/// Numbers on what runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Probes at once. One more waits for its turn, which does not count against its timeout.
-    pub at_once: usize,
-}
-
-impl Default for Limits {
-    /// 4,096: ten thousand targets at 60 s that all hang for 10 s need 1,667; each probe holds a socket or three
-    /// pipes and some 30 kB.
-    fn default() -> Self {
-        Self { at_once: 4_096 }
-    }
+/// One start of a slot besides those of the queue. A slot that runs or waits already is not started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Index of the slot.
+    pub index: usize,
+    /// How long from now.
+    pub after: Duration,
 }
 
 /// A piece of work that has ended.
@@ -40,10 +36,10 @@ pub struct Finished<T> {
 /// Runs a queue. Work exists only from its start to its end.
 pub struct Runner<W> {
     queue: DueQueue,
-    limits: Limits,
+    turns: Turns,
+    clock: Clock,
     work: W,
-    origin: Instant,
-    waiting: VecDeque<usize>,
+    /// Overruns of the slots that run or wait.
     busy: Vec<Option<u64>>,
 }
 
@@ -53,35 +49,49 @@ where
     F: Future<Output = T> + Send + 'static,
     T: Send + 'static,
 {
-    /// `origin` is offset zero of the queue; `work` is called with a slot's index when it is due.
-    pub fn new(queue: DueQueue, slots: usize, origin: Instant, limits: Limits, work: W) -> Self {
+    /// The queue's offsets are those of `clock`; `work` is called with a slot's index when it is its turn.
+    pub fn new(queue: DueQueue, turns: Turns, clock: Clock, work: W) -> Self {
         Self {
+            busy: vec![None; turns.slots()],
             queue,
-            limits,
+            turns,
+            clock,
             work,
-            origin,
-            waiting: VecDeque::new(),
-            busy: vec![None; slots],
         }
     }
 
-    /// Runs until `stop`; then starts nothing more and waits for what runs. Each end is sent to `results`; when
-    /// those are not read, nothing new is started.
-    pub async fn run(mut self, results: mpsc::Sender<Finished<T>>, stop: CancellationToken) {
+    /// Runs until `stop`, then starts nothing more and waits for what runs; or until nothing can be due any more: the
+    /// queue is exhausted and nobody holds the other end of `requests`. Each end is sent to `results`; when those are
+    /// not read, nothing new is started.
+    pub async fn run(
+        mut self,
+        results: mpsc::Sender<Finished<T>>,
+        mut requests: mpsc::Receiver<Request>,
+        stop: CancellationToken,
+    ) {
         let mut running = JoinSet::new();
+        let mut asked = true;
         loop {
-            self.take_due();
-            while running.len() < self.limits.at_once
-                && let Some(index) = self.waiting.pop_front()
-            {
+            let now = self.clock.now();
+            self.take_due(now);
+            while let Some(index) = self.turns.begin() {
                 let work = (self.work)(index);
                 running.spawn(async move { (index, work.await) });
             }
-            let next = self.queue.next_due().map(|due| self.origin + due);
+            let next = self.queue.next_look(now);
+            if next.is_none() && running.is_empty() && !asked {
+                break;
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ended) = running.join_next() => self.pass_on(ended, &results).await,
-                () = sleep_until(next) => {}
+                request = requests.recv(), if asked => match request {
+                    Some(Request { index, after }) => {
+                        self.queue.add_once(index, self.clock.now().offset + after);
+                    }
+                    None => asked = false,
+                },
+                () = sleep_until(next.map(|next| self.clock.instant(next))) => {}
             }
         }
         while let Some(ended) = running.join_next().await {
@@ -89,17 +99,22 @@ where
         }
     }
 
-    fn take_due(&mut self) {
-        let now = self.origin.elapsed();
+    fn take_due(&mut self, now: Now) {
+        while let Some(index) = self.queue.pop_once(now.offset) {
+            self.wait(index);
+        }
         while let Some(index) = self.queue.pop_due(now) {
             match self.busy.get_mut(index) {
                 Some(Some(overruns)) => *overruns += 1,
-                Some(idle) => {
-                    *idle = Some(0);
-                    self.waiting.push_back(index);
-                }
-                None => {}
+                _ => self.wait(index),
             }
+        }
+    }
+
+    fn wait(&mut self, index: usize) {
+        if let Some(idle @ None) = self.busy.get_mut(index) {
+            *idle = Some(0);
+            self.turns.wait(index);
         }
     }
 
@@ -110,6 +125,7 @@ where
     ) {
         match ended {
             Ok((index, output)) => {
+                self.turns.end(index);
                 let overruns = self
                     .busy
                     .get_mut(index)
@@ -140,45 +156,47 @@ async fn sleep_until(at: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
+    use std::time::SystemTime;
 
     use super::*;
-    use crate::schedule::{Slot, phase};
+    use crate::schedule::{Limits, Slot, phase};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    type Starts = Arc<Mutex<Vec<(usize, Duration)>>>;
+    type Starts = Vec<(usize, Duration)>;
 
-    /// Runs `count` targets of a minute for `length` of paused time; work takes `takes(index)`.
-    async fn starts(
-        count: usize,
+    const ALL: Limits = Limits {
+        at_once: Limits::ON_SCHEDULE,
+        per_host: None,
+    };
+
+    /// Runs `queue` of `count` slots on `hosts` hosts for `length` of paused time; work takes `takes(index)`. What
+    /// finished was read while `requests` were made.
+    async fn run(
+        queue: DueQueue,
+        hosts: &[&str],
         length: Duration,
-        at_once: usize,
+        limits: Limits,
+        requests: Vec<Request>,
         takes: fn(usize) -> Duration,
-    ) -> (Vec<(usize, Duration)>, Vec<Finished<()>>) {
-        let slots: Vec<_> = (0..count)
-            .map(|n| Slot {
-                phase: phase(&format!("server-{n}"), MINUTE),
-                every: MINUTE,
-            })
-            .collect();
-        let origin = Instant::now();
-        let seen: Starts = Arc::default();
+    ) -> (Starts, Vec<Finished<()>>) {
+        let (clock, origin) = (Clock::system(), Instant::now());
+        let seen: Arc<Mutex<Starts>> = Arc::default();
         let noted = Arc::clone(&seen);
         let work = move |index| {
             noted.lock().unwrap().push((index, origin.elapsed()));
             tokio::time::sleep(takes(index))
         };
         let (sender, mut receiver) = mpsc::channel(64);
+        let (asking, asked) = mpsc::channel(64);
         let stop = CancellationToken::new();
-        let runner = Runner::new(
-            DueQueue::new(slots),
-            count,
-            origin,
-            Limits { at_once },
-            work,
-        );
-        let running = tokio::spawn(runner.run(sender, stop.clone()));
+        let turns = Turns::new(limits, hosts.iter().map(|host| Some(*host)));
+        let runner = Runner::new(queue, turns, clock, work);
+        let running = tokio::spawn(runner.run(sender, asked, stop.clone()));
+        for request in requests {
+            asking.send(request).await.unwrap();
+        }
+        drop(asking);
         let read = tokio::spawn(async move {
             let mut all = Vec::new();
             while let Some(finished) = receiver.recv().await {
@@ -192,6 +210,22 @@ mod tests {
         let finished = read.await.unwrap();
         let starts = std::mem::take(&mut *seen.lock().unwrap());
         (starts, finished)
+    }
+
+    /// Runs `count` targets of a minute.
+    async fn starts(
+        count: usize,
+        length: Duration,
+        at_once: usize,
+        takes: fn(usize) -> Duration,
+    ) -> (Starts, Vec<Finished<()>>) {
+        let slots = (0..count).map(|n| Slot::Every {
+            phase: phase(&format!("server-{n}"), MINUTE),
+            every: MINUTE,
+        });
+        let queue = DueQueue::new(slots.collect(), SystemTime::UNIX_EPOCH);
+        let limits = Limits { at_once, ..ALL };
+        run(queue, &vec!["a"; count], length, limits, vec![], takes).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,5 +290,100 @@ mod tests {
         for index in 0..100 {
             assert!(starts.iter().any(|(i, _)| *i == index), "{index}");
         }
+    }
+
+    /// The most that ran at the same time, of work that takes a second.
+    fn most_at_once(starts: &[(usize, Duration)], of: impl Fn(usize) -> bool) -> usize {
+        let times: Vec<_> = starts.iter().filter(|(i, _)| of(*i)).map(|s| s.1).collect();
+        let running = |now: &Duration| {
+            let began = |at: &&Duration| *at <= now && *now < **at + Duration::from_secs(1);
+            times.iter().filter(began).count()
+        };
+        times.iter().map(running).max().unwrap_or(0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_ends_by_itself_and_no_host_gets_more_than_its_share() {
+        // Twenty to `a`, then ten to `b`, a second each, two at once to each of them.
+        let hosts: Vec<_> = (0..30).map(|n| if n < 20 { "a" } else { "b" }).collect();
+        let limits = Limits {
+            at_once: 4,
+            per_host: Some(2),
+        };
+        let takes = |_| Duration::from_secs(1);
+        let (starts, finished) =
+            run(DueQueue::round(30), &hosts, MINUTE, limits, vec![], takes).await;
+        assert_eq!(finished.len(), 30);
+        assert_eq!(most_at_once(&starts, |n| n < 20), 2);
+        assert_eq!(most_at_once(&starts, |n| n >= 20), 2);
+        assert_eq!(
+            most_at_once(&starts, |_| true),
+            4,
+            "`a` does not hold up `b`"
+        );
+        let order: Vec<_> = starts
+            .iter()
+            .map(|(index, _)| *index)
+            .filter(|n| *n < 20)
+            .collect();
+        assert!(order.is_sorted(), "{order:?}");
+        let last = starts.last().map(|(_, at)| at.as_secs());
+        assert_eq!(last, Some(9), "ten times two to `a`, one second each");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_a_start_more_and_never_a_second_one_at_once() {
+        let takes = |_| Duration::from_secs(1);
+        let ask = |seconds| Request {
+            index: 0,
+            after: Duration::from_secs(seconds),
+        };
+        // The first comes while the round's own start runs, the second later.
+        let requests = vec![ask(0), ask(5)];
+        let (starts, finished) = run(
+            DueQueue::round(2),
+            &["a", "a"],
+            MINUTE,
+            ALL,
+            requests,
+            takes,
+        )
+        .await;
+        let of_first: Vec<_> = starts
+            .iter()
+            .filter(|(index, _)| *index == 0)
+            .map(|s| s.1.as_secs())
+            .collect();
+        assert_eq!(of_first, [0, 5]);
+        assert!(finished.iter().all(|finished| finished.overruns == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn starts_by_the_wall_follow_a_clock_that_is_set_while_they_are_waited_for() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        let (origin, ahead) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let set = Arc::clone(&ahead);
+        let clock = Clock::with_wall(move || {
+            let ahead = Duration::from_secs(ahead.load(Ordering::Relaxed));
+            SystemTime::UNIX_EPOCH + origin.elapsed() + ahead
+        });
+        let hourly: cron::Schedule = "0 0 * * * *".parse().unwrap();
+        let utc = "UTC".parse().unwrap();
+        let cron = crate::model::Cron::new(vec![hourly], false, utc);
+        let queue = DueQueue::new(vec![Slot::Cron(Arc::new(cron))], SystemTime::UNIX_EPOCH);
+        let turns = Turns::new(ALL, std::iter::once(None));
+        let runner = Runner::new(queue, turns, clock, |_| std::future::ready(()));
+        let (sender, mut results) = mpsc::channel(1);
+        let (_asking, asked) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(runner.run(sender, asked, stop.clone()));
+        assert!(results.recv().await.is_some());
+        assert_eq!(origin.elapsed().as_secs(), 3_600);
+        // Half an hour ahead: the next hour is half an hour away.
+        set.store(1_800, Ordering::Relaxed);
+        assert!(results.recv().await.is_some());
+        assert_eq!(origin.elapsed().as_secs(), 5_400);
+        stop.cancel();
+        running.await.unwrap();
     }
 }

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -449,6 +450,40 @@ impl Small {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.port)
+    }
+}
+
+/// Healthy servers that take their time for `tools/list` and count what they are asked at the same time.
+pub(crate) struct Busy {
+    most: std::sync::Arc<AtomicUsize>,
+    pub(crate) servers: Vec<Small>,
+}
+
+impl Busy {
+    /// This many, on ports of their own, counted together.
+    pub(crate) fn start(count: usize, takes: Duration) -> Self {
+        let now = std::sync::Arc::new(AtomicUsize::new(0));
+        let most = std::sync::Arc::new(AtomicUsize::new(0));
+        let server = |_| {
+            let (now, most) = (std::sync::Arc::clone(&now), std::sync::Arc::clone(&most));
+            Small::start(move |asked| {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                if asked.method_is("tools/list") {
+                    std::thread::sleep(takes);
+                }
+                let answer = healthy(asked);
+                // Before it is sent: who has the answer may ask the next thing.
+                now.fetch_sub(1, Ordering::SeqCst);
+                answer
+            })
+        };
+        let servers = (0..count).map(server).collect();
+        Self { most, servers }
+    }
+
+    /// The most at the same time since it was asked for last.
+    pub(crate) fn take_most(&self) -> usize {
+        self.most.swap(0, Ordering::SeqCst)
     }
 }
 
