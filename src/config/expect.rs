@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn targets(text: &str, folder: &Path) -> Vec<crate::model::Target> {
-        let loaded = parse(text, "servers.toml", folder, &|_| None);
+        let loaded = parse(text, "servers.toml", folder, &|_| None, std::time::SystemTime::UNIX_EPOCH);
         loaded.unwrap().config.targets
     }
 }
