@@ -11,6 +11,7 @@ mod command_line;
 mod configuration;
 mod real_servers;
 mod telemetry;
+mod terminal;
 mod verdict_table;
 mod verdicts;
 mod watch;

@@ -74,7 +74,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
 pub(super) fn print(report: &CheckReport<'_>, format: Format) {
     let text = match format {
         Format::Table => report::table::check(report, terminal::look()),
-        Format::Json => format!("{:#}\n", report::json::check(report)),
+        Format::Json => report::json::document(&report::json::check(report)),
     };
     terminal::print(&text);
 }

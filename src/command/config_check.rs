@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Exit, terminal};
 use crate::config;
+use crate::model::escaped;
 
 pub(super) fn run(path: &Path) -> Result<Exit, String> {
     let loaded = config::load(path).map_err(|complaints| {
@@ -18,6 +19,7 @@ pub(super) fn run(path: &Path) -> Result<Exit, String> {
     terminal::complain(&loaded.doubts.to_string());
     let count = loaded.config.targets.len();
     let what = if count == 1 { "server" } else { "servers" };
-    terminal::print(&format!("{}: {count} {what}, no errors\n", path.display()));
+    let file = path.display().to_string();
+    terminal::print(&format!("{}: {count} {what}, no errors\n", escaped(&file)));
     Ok(Exit::Ok)
 }

@@ -48,7 +48,7 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
                 BACKEND,
                 &finding.queries,
             );
-            format!("{json:#}\n")
+            report::json::document(&json)
         }
     };
     terminal::print(&text);

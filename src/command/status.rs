@@ -41,7 +41,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<Exit, String> {
     }
     let text = match args.format {
         Format::Table => report::table::status(&targets, SystemTime::now(), terminal::look()),
-        Format::Json => format!("{:#}\n", report::json::status(&targets)),
+        Format::Json => report::json::document(&report::json::status(&targets)),
     };
     terminal::print(&text);
     Ok(Exit::Ok)

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use crate::model::escaped_lines;
 use crate::report::table::Look;
 
 /// How tables on stdout may look: colours only on a terminal, and not against `NO_COLOR`.
@@ -27,8 +28,14 @@ pub(super) fn print(text: &str) {
         .ok();
 }
 
-/// Writes a line to stderr. `eprintln!` would panic when nobody reads it any more, and a watch must go on.
+/// Says a sentence on stderr. Whatever it repeats (a path, an argument, an error's words), nothing in it acts on the
+/// terminal.
 pub fn complain(text: &str) {
+    print_error(&escaped_lines(text));
+}
+
+/// Writes a line to stderr as it is. `eprintln!` would panic when nobody reads it any more, and a watch must go on.
+pub(super) fn print_error(text: &str) {
     let mut err = std::io::stderr().lock();
     let end = if text.is_empty() || text.ends_with('\n') {
         ""

@@ -54,7 +54,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
             "watching {count} {what}; `mcpprobe status {}` tells the state of each",
             args.file.display()
         );
-        terminal::complain(&line::message(format, SystemTime::now(), "info", &text));
+        terminal::print_error(&line::message(format, SystemTime::now(), "info", &text));
         daemon.watch(started, stop).await;
         return Ok(Exit::Ok);
     }
@@ -89,6 +89,6 @@ impl Output for Streams {
     }
 
     fn warning(&self, line: &str) {
-        terminal::complain(line);
+        terminal::print_error(line);
     }
 }

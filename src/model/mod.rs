@@ -32,5 +32,5 @@ pub use target::{
     CommandLine, Endpoint, EraMode, HttpEndpoint, Redirects, Secret, ServiceName, Target,
     TraceContext, TracesSettings,
 };
-pub use text::Text;
+pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use verdict::{Control, Judgement, Rule, Verdict};

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::{rfc3339, table};
-use crate::model::{Judgement, ProbeResult, State, Target};
+use super::{json::harmless, rfc3339, table};
+use crate::model::{Judgement, ProbeResult, State, Target, escaped};
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
     let failure = result.failure.as_ref();
     let at = rfc3339(result.started_at);
     if format == LineFormat::Json {
-        return json!({
+        return line(json!({
             "time": at,
             "event": "state_changed",
             "name": target.name,
@@ -32,8 +32,7 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
             "reason": failure.map(|f| f.reason),
             "message": failure.map(|f| &f.message),
             "trace_id": result.trace_id.to_string(),
-        })
-        .to_string();
+        }));
     }
     let detail = match failure {
         Some(failure) => format!(
@@ -53,7 +52,8 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
     let state = result.state.as_str();
     format!(
         "{at}  {:<16}  {state:<13}  {detail}  trace {}",
-        target.name, result.trace_id
+        escaped(&target.name),
+        result.trace_id
     )
 }
 
@@ -68,7 +68,7 @@ pub fn verdict(
 ) -> String {
     let at = rfc3339(at);
     if format == LineFormat::Json {
-        return json!({
+        return line(json!({
             "time": at,
             "event": "verdict",
             "name": target,
@@ -76,13 +76,14 @@ pub fn verdict(
             "verdict": judgement.verdict,
             "provisional": provisional,
             "reason": judgement.reason,
-        })
-        .to_string();
+        }));
     }
     let mark = if provisional { " (provisional)" } else { "" };
     format!(
-        "{at}  {target:<16}  verdict        {}{mark}: {}",
-        judgement.verdict, judgement.reason
+        "{at}  {:<16}  verdict        {}{mark}: {}",
+        escaped(target),
+        judgement.verdict,
+        judgement.reason
     )
 }
 
@@ -90,10 +91,11 @@ pub fn verdict(
 pub fn message(format: LineFormat, at: SystemTime, level: &str, text: &str) -> String {
     let at = rfc3339(at);
     match format {
-        LineFormat::Json => {
-            let line: Value = json!({ "time": at, "event": level, "message": text });
-            line.to_string()
-        }
-        LineFormat::Text => format!("{at}  {level}: {text}"),
+        LineFormat::Json => line(json!({ "time": at, "event": level, "message": text })),
+        LineFormat::Text => format!("{at}  {level}: {}", escaped(text)),
     }
+}
+
+fn line(object: Value) -> String {
+    harmless(object.to_string())
 }

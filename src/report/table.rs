@@ -7,7 +7,9 @@ use tabled::settings::object::Rows;
 use tabled::settings::{Color, Modify, Padding, Style};
 
 use super::CheckReport;
-use crate::model::{Evidence, Failure, Judgement, ProbeResult, State, Target, TargetStatus};
+use crate::model::{
+    Evidence, Failure, Judgement, ProbeResult, State, Target, TargetStatus, escaped, escaped_lines,
+};
 
 /// How a table may look.
 #[derive(Clone, Copy, Debug)]
@@ -187,11 +189,16 @@ pub fn verdict(evidence: &Evidence, judgement: &Judgement, provisional: bool) ->
     if !judgement.telling.is_empty() {
         text.push('\n');
     }
-    text
+    escaped_lines(&text).into_owned()
 }
 
 /// `states` belong to the rows after the header.
 fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) -> String {
+    // Whatever a cell holds, only the codes that are added below act on the terminal.
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|row| row.map(|cell| escaped(&cell).into_owned()))
+        .collect();
     let others: usize = (0..N - 1)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
