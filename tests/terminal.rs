@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
-use crate::support::{free_port, mcpprobe};
+use crate::support::{Small, free_port, healthy, mcpprobe};
 
 /// What acts on terminals or hides from readers, without what no file name can hold.
 const EVIL: &str = "e\u{1b}[31mv\u{7}\n\u{7f}\u{9b}1m\u{61c}\u{202e}\u{2066}\u{200b}\u{ad}end";
@@ -69,4 +69,111 @@ fn nothing_that_a_user_wrote_acts_on_the_terminal_either() {
     let output = mcpprobe().args(args).output().unwrap();
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["targets"][0]["name"], name);
+}
+
+/// States in their colours.
+const COLOURED: [(&str, &str); 2] = [("up", "\u{1b}[32mup"), ("down", "\u{1b}[31mdown")];
+
+/// Everything that a shell's line writes to a terminal of its own; `mcpprobe` in it is the program under test.
+fn on_terminal(line: &str, env: &[(&str, &str)]) -> String {
+    let line = line.replace("mcpprobe", env!("CARGO_BIN_EXE_mcpprobe"));
+    let mut command = Command::new("script");
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .env_remove("NO_COLOR")
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .envs(env.iter().copied());
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn states_are_coloured_on_a_terminal_only() {
+    let up = Small::start(healthy);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("servers.toml");
+    let text = format!(
+        "[[server]]\nname = \"a\"\nurl = \"{}\"\n[[server]]\nname = \"b\"\nurl = \"http://127.0.0.1:{}\"\n",
+        up.url(),
+        free_port()
+    );
+    fs::write(&path, text).unwrap();
+    let path = path.display();
+    for command in ["check", "watch --once", "status"] {
+        let line = format!("mcpprobe {command} {path}");
+        let shown = on_terminal(&line, &[]);
+        for (state, coloured) in COLOURED {
+            assert!(shown.contains(coloured), "{command}: {state} in {shown:?}");
+        }
+        let plain = [
+            (line.clone(), ("NO_COLOR", "1")),
+            (line.clone(), ("TERM", "dumb")),
+            (format!("{line} | cat"), ("TERM", "xterm")),
+            (format!("{line} --color never"), ("TERM", "xterm")),
+        ];
+        for (line, env) in plain {
+            let shown = on_terminal(&line, &[env]);
+            assert!(
+                shown.contains("down") && !shown.contains('\u{1b}'),
+                "{line} {env:?}: {shown:?}"
+            );
+        }
+        for line in [
+            format!("{line} --color always | cat"),
+            format!("mcpprobe --color always {command} {path} | cat"),
+        ] {
+            let shown = on_terminal(&line, &[("NO_COLOR", "1"), ("TERM", "dumb")]);
+            assert!(shown.contains("\u{1b}[31mdown"), "{line}: {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn stdout_and_stderr_are_judged_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("servers.toml");
+    let url = format!("http://127.0.0.1:{}", free_port());
+    // With a warning, which goes to stderr.
+    let text = format!(
+        "[[server]]\nname = \"a\"\nurl = \"{url}\"\n[traces]\nbackend = \"jaeger\"\nurl = \"{url}\"\n"
+    );
+    fs::write(&path, text).unwrap();
+    let path = path.display();
+    let warning = |shown: &str| {
+        let line = shown.lines().find(|line| line.contains("warning")).unwrap();
+        line.contains('\u{1b}')
+    };
+    let down = |shown: &str| {
+        let line = shown.lines().find(|line| line.contains("down")).unwrap();
+        line.contains('\u{1b}')
+    };
+    let shown = on_terminal(&format!("mcpprobe check {path}"), &[]);
+    assert!(warning(&shown) && down(&shown), "{shown:?}");
+    let shown = on_terminal(&format!("mcpprobe check {path} | cat"), &[]);
+    assert!(warning(&shown) && !down(&shown), "{shown:?}");
+    let kept = folder.path().join("kept");
+    let line = format!("mcpprobe check {path} 2> {}", kept.display());
+    let shown = on_terminal(&line, &[]);
+    let kept = fs::read_to_string(kept).unwrap();
+    assert!(!warning(&kept) && down(&shown), "{shown:?} {kept:?}");
+}
+
+#[test]
+fn complaints_are_coloured_on_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("servers.toml");
+    fs::write(&path, "evry = 1\n").unwrap();
+    for command in ["check", "watch", "status", "config check"] {
+        let line = format!("mcpprobe {command} {}", path.display());
+        let shown = on_terminal(&line, &[]);
+        assert!(
+            shown.contains("error") && shown.contains('\u{1b}'),
+            "{shown:?}"
+        );
+        let shown = on_terminal(&format!("{line} 2>&1 | cat"), &[]);
+        assert!(
+            shown.contains("error") && !shown.contains('\u{1b}'),
+            "{shown:?}"
+        );
+    }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::terminal::{self, Progress};
-use super::{Exit, cancelled_by_signals, load};
+use super::{Exit, Trouble, cancelled_by_signals, load};
 use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, TelemetrySettings};
 use crate::daemon::Started;
@@ -25,7 +25,7 @@ const WAIT_POLL: Duration = Duration::from_millis(500);
 /// Quiet for this long: a check that is quicker needs no progress.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
+pub(super) async fn run(args: CheckArgs) -> Result<Exit, Trouble> {
     let (mut targets, telemetry) = targets(&args)?;
     override_settings(&mut targets, &args)?;
     let targets: Vec<_> = only(targets, &args.only)?
@@ -80,7 +80,7 @@ pub(super) fn print(report: &CheckReport<'_>, format: Format) {
 }
 
 /// What the arguments name: files, URLs or one command.
-fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String> {
+fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), Trouble> {
     let mut targets = Vec::new();
     let mut telemetry = TelemetrySettings::default();
     if !args.command.is_empty() {
@@ -90,10 +90,10 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String>
         if name.contains("://") {
             let url = Url::parse(name).map_err(|error| format!("this is no URL: {error}"))?;
             if !matches!(url.scheme(), "http" | "https") {
-                return Err(format!(
+                return Err(Trouble::Sentence(format!(
                     "{}:// is not supported, only http:// and https://",
                     url.scheme()
-                ));
+                )));
             }
             targets.extend(AdHoc::Url(url).target());
         } else {
@@ -103,7 +103,7 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, TelemetrySettings), String>
         }
     }
     if targets.is_empty() {
-        return Err("there is no [[server]] to check".to_owned());
+        return Err("there is no [[server]] to check".to_owned().into());
     }
     Ok((targets, telemetry))
 }

@@ -1,17 +1,43 @@
 //! What may be written to the terminal that we run on.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
+use crate::cli::ColorChoice;
+use crate::config::Complaints;
 use crate::model::escaped_lines;
 use crate::report::table::Look;
 
-/// How tables on stdout may look: colours only on a terminal, and not against `NO_COLOR`.
-pub(super) fn look() -> Look {
-    let terminal = std::io::stdout().is_terminal();
+/// What `--color` said, once for the whole process; what nobody has said is `auto`.
+static CHOICE: OnceLock<ColorChoice> = OnceLock::new();
+
+/// Keeps what `--color` said.
+pub(super) fn choose(choice: ColorChoice) {
+    CHOICE.get_or_init(|| choice);
+}
+
+/// Whether a stream may have colours. stdout and stderr are judged apart: one of them may be a file.
+pub(super) fn colour(stream: &impl IsTerminal) -> bool {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let wanted = stream.is_terminal() && !is_dumb() && !no_color;
+    match CHOICE.get().unwrap_or(&ColorChoice::Auto) {
+        ColorChoice::Auto => wanted,
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+    }
+}
+
+/// A terminal that says of itself that it knows no codes, or does not say what it is.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+/// How tables on stdout may look.
+pub(super) fn look() -> Look {
+    let stdout = std::io::stdout();
     Look {
-        colour: terminal && !no_color,
-        width: terminal.then(width).flatten(),
+        colour: colour(&stdout),
+        width: stdout.is_terminal().then(width).flatten(),
     }
 }
 
@@ -32,6 +58,11 @@ pub(super) fn print(text: &str) {
 /// terminal.
 pub fn complain(text: &str) {
     print_error(&escaped_lines(text));
+}
+
+/// Says on stderr what is wrong with a file, in colours if it may.
+pub(super) fn complain_about(file: &Complaints) {
+    print_error(&file.rendered(colour(&std::io::stderr())));
 }
 
 /// Writes a line to stderr as it is. `eprintln!` would panic when nobody reads it any more, and a watch must go on.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{Exit, cancelled_by_signals, check, load, terminal};
+use super::{Exit, Trouble, cancelled_by_signals, check, load, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
 use crate::daemon::{Daemon, Output, Parts, Started};
 use crate::model::{State, Target};
@@ -14,18 +14,20 @@ use crate::report::line::{self, LineFormat};
 use crate::store::StoreLock;
 use crate::telemetry::{ExportSettings, Telemetry};
 
-pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
+pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
     if config.targets.is_empty() {
-        return Err(format!(
+        return Err(Trouble::Sentence(format!(
             "{} has no [[server]] to watch",
             args.file.display()
-        ));
+        )));
     }
     let _lock = StoreLock::take(&config.store.path)?;
     let stop = cancelled_by_signals()?;
     let format = match args.log_format {
-        LogFormat::Text => LineFormat::Text,
+        LogFormat::Text => LineFormat::Text {
+            colour: terminal::colour(&std::io::stdout()),
+        },
         LogFormat::Json => LineFormat::Json,
     };
     let output: Arc<dyn Output> = Arc::new(Streams);
@@ -69,7 +71,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
             .map(|(target, result)| (target.as_ref(), result.as_deref()))
             .collect(),
     };
-    if format == LineFormat::Text {
+    if args.log_format == LogFormat::Text {
         check::print(&report, Format::Table);
     }
     let states = results.iter().map(|result| {

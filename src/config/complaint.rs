@@ -111,19 +111,32 @@ fn visible(lines: &str) -> Cow<'_, str> {
 /// Complaints that are shown; nobody mends more at once, and the rest is counted.
 const MAX_SHOWN: usize = 50;
 
-impl fmt::Display for Complaints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let renderer = Renderer::plain();
+impl Complaints {
+    /// All of them, each at its line; in colours if a terminal shows them.
+    pub fn rendered(&self, colour: bool) -> String {
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let mut text = String::new();
         let errors = self.errors.iter().map(|c| (Level::ERROR, c));
         let warnings = self.warnings.iter().map(|c| (Level::WARNING, c));
         for (level, complaint) in errors.chain(warnings).take(MAX_SHOWN) {
-            writeln!(f, "{}\n", renderer.render(&[self.group(level, complaint)]))?;
+            text.push_str(&renderer.render(&[self.group(level, complaint)]));
+            text.push_str("\n\n");
         }
         let count = self.errors.len() + self.warnings.len();
         if count > MAX_SHOWN {
-            writeln!(f, "and {} more\n", count - MAX_SHOWN)?;
+            text.push_str(&format!("and {} more\n\n", count - MAX_SHOWN));
         }
-        Ok(())
+        text
+    }
+}
+
+impl fmt::Display for Complaints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.rendered(false))
     }
 }
 

@@ -4,15 +4,18 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::colour::painted;
 use super::{json::harmless, rfc3339, table};
 use crate::model::{Judgement, ProbeResult, State, Target, escaped};
 
 /// How lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFormat {
     /// For people.
-    #[default]
-    Text,
+    Text {
+        /// States may be coloured in events; those go to stdout, all else to stderr.
+        colour: bool,
+    },
     /// One JSON object per line.
     Json,
 }
@@ -21,7 +24,7 @@ pub enum LineFormat {
 pub fn change(format: LineFormat, target: &Target, before: State, result: &ProbeResult) -> String {
     let failure = result.failure.as_ref();
     let at = rfc3339(result.started_at);
-    if format == LineFormat::Json {
+    let LineFormat::Text { colour } = format else {
         return line(json!({
             "time": at,
             "event": "state_changed",
@@ -33,7 +36,7 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
             "message": failure.map(|f| &f.message),
             "trace_id": result.trace_id.to_string(),
         }));
-    }
+    };
     let detail = match failure {
         Some(failure) => format!(
             "{}: {}: {}",
@@ -49,9 +52,10 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
             format!("{}{tools}", table::short(result.duration))
         }
     };
-    let state = result.state.as_str();
+    let state = format!("{:<13}", result.state.as_str());
+    let state = painted(&state, result.state, colour);
     format!(
-        "{at}  {:<16}  {state:<13}  {detail}  trace {}",
+        "{at}  {:<16}  {state}  {detail}  trace {}",
         escaped(&target.name),
         result.trace_id
     )
@@ -92,7 +96,7 @@ pub fn message(format: LineFormat, at: SystemTime, level: &str, text: &str) -> S
     let at = rfc3339(at);
     match format {
         LineFormat::Json => line(json!({ "time": at, "event": level, "message": text })),
-        LineFormat::Text => format!("{at}  {level}: {}", escaped(text)),
+        LineFormat::Text { .. } => format!("{at}  {level}: {}", escaped(text)),
     }
 }
 

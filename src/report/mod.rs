@@ -1,5 +1,6 @@
 //! What is printed, one file per format. Pure: from results to text.
 
+mod colour;
 pub mod json;
 pub mod line;
 pub mod table;

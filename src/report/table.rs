@@ -6,7 +6,7 @@ use tabled::builder::Builder;
 use tabled::settings::object::Rows;
 use tabled::settings::{Color, Modify, Padding, Style};
 
-use super::CheckReport;
+use super::{CheckReport, colour};
 use crate::model::{
     Evidence, Failure, Judgement, ProbeResult, State, Target, TargetStatus, escaped, escaped_lines,
 };
@@ -224,7 +224,8 @@ fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) ->
     if look.colour {
         table.with(Modify::new(Rows::first()).with(Color::BOLD));
         for (index, state) in states.iter().enumerate() {
-            table.with(Modify::new((index + 1, 1)).with(colour(*state)));
+            let (on, off) = colour::codes(*state);
+            table.with(Modify::new((index + 1, 1)).with(Color::new(on, off)));
         }
     }
     let text = table.to_string();
@@ -248,15 +249,6 @@ fn wrapped(text: &str, room: usize) -> String {
         }
     }
     lines.join("\n")
-}
-
-fn colour(state: State) -> Color {
-    match state {
-        State::Up => Color::FG_GREEN,
-        State::Degraded | State::AuthRequired => Color::FG_YELLOW,
-        State::Down => Color::FG_RED,
-        State::Unknown => Color::FG_MAGENTA,
-    }
 }
 
 /// `1.3 ms`, `812 ms`, `2.4 s`.
