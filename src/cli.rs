@@ -39,6 +39,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Ask the trace backend whose fault a failure was
     Correlate(CorrelateArgs),
+    /// Say what a reason means and what to look at first
+    Explain(ExplainArgs),
     /// Work with configuration files
     Config {
         /// What to do with one.
@@ -120,6 +122,16 @@ pub struct CorrelateArgs {
     /// An incident of this file's store
     #[arg(long, value_name = "ID", conflicts_with_all = ["server", "at"])]
     pub incident: Option<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A reason's code, such as connection_refused; without it all are listed
+    pub reason: Option<String>,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{Small, free_port, healthy, mcpprobe};
+use serde_json::Value;
+
+use crate::support::{Small, free_port, healthy, here, mcpprobe};
 
 /// What acts on terminals or hides from readers, without what no file name can hold.
 const EVIL: &str = "e\u{1b}[31mv\u{7}\n\u{7f}\u{9b}1m\u{61c}\u{202e}\u{2066}\u{200b}\u{ad}end";
@@ -67,7 +69,7 @@ fn nothing_that_a_user_wrote_acts_on_the_terminal_either() {
     // JSON says the same name to whoever reads it as JSON.
     let args = ["check", "--format", "json", good];
     let output = mcpprobe().args(args).output().unwrap();
-    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["targets"][0]["name"], name);
 }
 
@@ -175,5 +177,66 @@ fn complaints_are_coloured_on_a_terminal() {
             shown.contains("error") && !shown.contains('\u{1b}'),
             "{shown:?}"
         );
+    }
+}
+
+#[test]
+fn every_reason_is_explained_from_the_command_line() {
+    let json = |args: &[&str]| -> Value {
+        let output = mcpprobe()
+            .args(["explain", "--format", "json"])
+            .args(args)
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let all = json(&[]);
+    assert_eq!(all["schema"], 1);
+    let reasons = all["reasons"].as_array().unwrap();
+    assert!(reasons.len() >= 39, "{all:#}");
+    let list = text_of(&mcpprobe().arg("explain").output().unwrap());
+    let page = fs::read_to_string(here("../probes/README.md")).unwrap();
+    for explained in reasons {
+        let of = |key: &str| explained[key].as_str().unwrap();
+        let (code, meaning, look_first) = (of("reason"), of("meaning"), of("look_first"));
+        assert_eq!(json(&[code])["reasons"], serde_json::json!([explained]));
+        let one = text_of(&mcpprobe().args(["explain", code]).output().unwrap());
+        for cell in [code, meaning, look_first] {
+            assert!(one.contains(cell) && page.contains(cell), "{code}: {one}");
+        }
+        assert!(list.contains(&format!("  {code} ")), "{list}");
+        assert!(!explained["layers"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_misspelt_reason_is_3_and_told_the_nearest() {
+    for (typed, meant) in [
+        ("connection-refused", "connection_refused"),
+        ("dns_timout", "dns_timeout"),
+        ("Timeout", "timeout"),
+    ] {
+        let output = mcpprobe().args(["explain", typed]).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let said = text_of(&output);
+        assert!(said.contains(&format!("did you mean `{meant}`")), "{said}");
+    }
+}
+
+#[test]
+fn check_tells_a_person_once_where_to_read_on() {
+    let up = Small::start(healthy).url();
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let hint = "mcpprobe explain connection_refused";
+    let shown = on_terminal(&format!("mcpprobe check {dead} {up} {dead}"), &[]);
+    assert_eq!(shown.matches(hint).count(), 1, "{shown}");
+    for line in [
+        format!("mcpprobe check {up}"),
+        format!("mcpprobe check {dead} | cat"),
+        format!("mcpprobe check --format json {dead}"),
+    ] {
+        let shown = on_terminal(&line, &[]);
+        assert!(!shown.contains("explain"), "{line}: {shown}");
     }
 }

@@ -73,7 +73,10 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, Trouble> {
 
 pub(super) fn print(report: &CheckReport<'_>, format: Format) {
     let text = match format {
-        Format::Table => report::table::check(report, terminal::look()),
+        Format::Table => {
+            let hint = report::table::hint(report).filter(|_| terminal::is_read_by_a_person());
+            report::table::check(report, terminal::look()) + &hint.unwrap_or_default()
+        }
         Format::Json => report::json::document(&report::json::check(report)),
     };
     terminal::print(&text);

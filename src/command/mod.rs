@@ -3,6 +3,7 @@
 mod check;
 mod config_check;
 mod correlate;
+mod explain;
 mod status;
 mod terminal;
 mod watch;
@@ -87,6 +88,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Watch(args) => watch::run(args).await,
         Command::Status(args) => status::run(&args),
         Command::Correlate(args) => correlate::run(&args).await,
+        Command::Explain(args) => explain::run(&args),
         Command::Config {
             action: ConfigAction::Check { file },
         } => config_check::run(&file),

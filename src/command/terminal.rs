@@ -32,6 +32,11 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
+/// Whether stdout is a terminal: advice is lost on a program.
+pub(super) fn is_read_by_a_person() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// How tables on stdout may look.
 pub(super) fn look() -> Look {
     let stdout = std::io::stdout();

@@ -24,6 +24,7 @@ use crate::model::{
 };
 
 pub use complaint::{Complaint, Complaints};
+pub use keys::nearest;
 pub use profile::{named as named_profile, names as profile_names};
 pub use server::TIMEOUTS;
 

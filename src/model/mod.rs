@@ -4,6 +4,7 @@
 //! folder and a word on the page are the same word.
 
 mod evidence;
+mod explanation;
 mod id;
 mod layer;
 mod profile;
@@ -19,6 +20,7 @@ pub use evidence::{
     BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
     Window,
 };
+pub use explanation::Explanation;
 pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;

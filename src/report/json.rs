@@ -1,12 +1,12 @@
-//! The JSON contracts: `check`, `status`, `correlate`. Keys and words are fixed; see the README.
+//! The JSON contracts: `check`, `status`, `correlate`, `explain`. Keys and words are fixed; see the README.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CheckReport, millis, rfc3339};
 use crate::model::{
-    Case, Evidence, Judgement, Layer, LayerResult, Outcome, PhaseTime, ProbeResult, State, Target,
-    TargetStatus, is_unsafe,
+    Case, Evidence, Explanation, Judgement, Layer, LayerResult, Outcome, PhaseTime, ProbeResult,
+    State, Target, TargetStatus, is_unsafe,
 };
 
 /// Version of every JSON document; raised when a key changes its meaning.
@@ -95,6 +95,27 @@ fn layers(layers: &[LayerResult; 4]) -> Vec<Value> {
 
 fn phase(time: &PhaseTime) -> Value {
     json!({ "phase": time.phase, "duration_ms": millis(time.duration) })
+}
+
+/// The document of `explain --format json`.
+pub fn explain(explanations: &[Explanation]) -> Value {
+    let reasons: Vec<_> = explanations
+        .iter()
+        .map(|explanation| {
+            // Bound to none means that any can fail with it.
+            let layers = match &explanation.layers[..] {
+                [] => &Layer::ALL,
+                layers => layers,
+            };
+            json!({
+                "reason": explanation.reason,
+                "layers": layers,
+                "meaning": explanation.meaning,
+                "look_first": explanation.look_first,
+            })
+        })
+        .collect();
+    json!({ "schema": SCHEMA, "reasons": reasons })
 }
 
 /// The document of `status --format json`.

@@ -1,6 +1,8 @@
 //! What is printed, one file per format. Pure: from results to text.
 
 mod colour;
+mod columns;
+pub mod explain;
 pub mod json;
 pub mod line;
 pub mod table;
