@@ -92,6 +92,9 @@ pub struct WatchArgs {
     /// One round, then exit as `check` does
     #[arg(long)]
     pub once: bool,
+    /// Lines only, no table that is kept up to date on a terminal
+    #[arg(long)]
+    pub no_live: bool,
     /// How lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

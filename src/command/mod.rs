@@ -4,6 +4,7 @@ mod check;
 mod config_check;
 mod correlate;
 mod explain;
+mod live;
 mod status;
 mod terminal;
 mod watch;

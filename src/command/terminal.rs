@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use crate::cli::ColorChoice;
 use crate::config::Complaints;
 use crate::model::escaped_lines;
+use crate::report::live::Size;
 use crate::report::table::Look;
 
 /// What `--color` said, once for the whole process; what nobody has said is `auto`.
@@ -49,6 +50,22 @@ pub(super) fn look() -> Look {
 fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// The size of the terminal on stdout, now; what it does not say is that of the first ones.
+pub(super) fn size() -> Size {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let or =
+        |number: Option<u16>, usual| number.map(usize::from).filter(|n| *n > 0).unwrap_or(usual);
+    Size {
+        width: or(size.map(|size| size.ws_col), 80),
+        height: or(size.map(|size| size.ws_row), 24),
+    }
+}
+
+/// Whether stdout is a terminal on which text can be updated in place.
+pub(super) fn can_be_drawn_on() -> bool {
+    std::io::stdout().is_terminal() && !is_dumb()
 }
 
 /// Writes to stdout. A reader that has gone away (`| head`) is no error.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::live::{Drawer, LiveView};
 use super::{Exit, Trouble, cancelled_by_signals, check, load, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
 use crate::daemon::{Daemon, Output, Parts, Started};
@@ -30,7 +32,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         },
         LogFormat::Json => LineFormat::Json,
     };
-    let output: Arc<dyn Output> = Arc::new(Streams);
+    let (output, drawer) = output(&args)?;
     let settings = ExportSettings::read(config.telemetry.endpoint.as_ref(), &|name| {
         std::env::var(name).ok()
     });
@@ -46,20 +48,33 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         telemetry,
         traces: config.traces,
         format,
-        output,
+        output: Arc::clone(&output),
+        board: drawer.as_ref().map(Drawer::board),
     })?;
     let started = Started::start(targets.iter().map(AsRef::as_ref))?;
-    if !args.once {
-        let count = targets.len();
-        let what = if count == 1 { "server" } else { "servers" };
-        let text = format!(
-            "watching {count} {what}; `mcpprobe status {}` tells the state of each",
-            args.file.display()
-        );
-        terminal::print_error(&line::message(format, SystemTime::now(), "info", &text));
-        daemon.watch(started, stop).await;
-        return Ok(Exit::Ok);
+    if args.once {
+        return Ok(once(&args, daemon, started, stop, &targets).await);
     }
+    let count = targets.len();
+    let what = if count == 1 { "server" } else { "servers" };
+    let text = format!(
+        "watching {count} {what}; `mcpprobe status {}` tells the state of each",
+        args.file.display()
+    );
+    output.warning(&line::message(format, SystemTime::now(), "info", &text));
+    daemon.watch(started, stop).await;
+    drop(drawer);
+    Ok(Exit::Ok)
+}
+
+/// One round, which ends as `check` does.
+async fn once(
+    args: &WatchArgs,
+    daemon: Daemon,
+    started: Started,
+    stop: CancellationToken,
+    targets: &[Arc<Target>],
+) -> Exit {
     let (started_at, begun) = (SystemTime::now(), Instant::now());
     let results = daemon.round(started, stop).await;
     let report = CheckReport {
@@ -79,7 +94,17 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
             .as_ref()
             .map_or(State::Unknown, |result| result.state)
     });
-    Ok(Exit::worst(states, FailOn::Down))
+    Exit::worst(states, FailOn::Down)
+}
+
+/// Where lines go; on a terminal also who draws the table below them.
+fn output(args: &WatchArgs) -> Result<(Arc<dyn Output>, Option<Drawer>), String> {
+    let lines_only = args.once || args.no_live || args.log_format == LogFormat::Json;
+    if lines_only || !terminal::can_be_drawn_on() {
+        return Ok((Arc::new(Streams), None));
+    }
+    let (view, drawer) = LiveView::start()?;
+    Ok((view, Some(drawer)))
 }
 
 /// stdout and stderr.

@@ -5,6 +5,8 @@ mod columns;
 pub mod explain;
 pub mod json;
 pub mod line;
+pub mod live;
+pub mod screen;
 pub mod table;
 
 use std::time::{Duration, SystemTime};
