@@ -12,6 +12,20 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Colours: auto (on a terminal, unless NO_COLOR is set or TERM is dumb), always or never
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN", hide_possible_values = true, hide_default_value = true)]
+    pub color: ColorChoice,
+}
+
+/// Whether there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal
+    Auto,
+    /// Also into a pipe
+    Always,
+    /// Nowhere
+    Never,
 }
 
 /// The subcommands.
@@ -25,6 +39,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Ask the trace backend whose fault a failure was
     Correlate(CorrelateArgs),
+    /// Say what a reason means and what to look at first
+    Explain(ExplainArgs),
     /// Work with configuration files
     Config {
         /// What to do with one.
@@ -79,6 +95,9 @@ pub struct WatchArgs {
     /// One round, then exit as `check` does
     #[arg(long)]
     pub once: bool,
+    /// Lines only, no table that is kept up to date on a terminal
+    #[arg(long)]
+    pub no_live: bool,
     /// How lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -109,6 +128,16 @@ pub struct CorrelateArgs {
     /// An incident of this file's store
     #[arg(long, value_name = "ID", conflicts_with_all = ["server", "at"])]
     pub incident: Option<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A reason's code, such as connection_refused; without it all are listed
+    pub reason: Option<String>,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

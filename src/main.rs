@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mcpprobe::cli::Cli;
-use mcpprobe::command::{self, Exit};
+use mcpprobe::command::{self, Exit, Trouble};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -28,22 +28,21 @@ fn main() -> ExitCode {
         .build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(command::run(cli.command));
+            let result = runtime.block_on(command::run(cli));
             // A name that is still being looked up would hold the exit up for seconds.
             runtime.shutdown_background();
             result
         }
-        Err(error) => Err(format!("cannot start the runtime: {error}")),
+        Err(error) => Err(Trouble::Sentence(format!(
+            "cannot start the runtime: {error}"
+        ))),
     };
     match result {
         Ok(exit) => ExitCode::from(exit as u8),
-        Err(message) => {
-            let prefix = if message.starts_with("error") {
-                ""
-            } else {
-                "error: "
-            };
-            command::complain(&format!("{prefix}{message}"));
+        Err(trouble) => {
+            if let Trouble::Sentence(sentence) = trouble {
+                command::complain(&format!("error: {sentence}"));
+            }
             ExitCode::from(Exit::CouldNotJudge as u8)
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::{self, Progress};
-use super::{Exit, cancelled_by_signals, load_with};
+use super::{Exit, Trouble, cancelled_by_signals, load_with};
 use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, ScheduleSettings, TelemetrySettings};
 use crate::daemon::Started;
@@ -25,7 +25,7 @@ const WAIT_POLL: Duration = Duration::from_millis(500);
 /// Quiet for this long: a check that is quicker needs no progress.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
+pub(super) async fn run(args: CheckArgs) -> Result<Exit, Trouble> {
     let (mut targets, files) = targets(&args)?;
     override_timeout(&mut targets, &args)?;
     let targets: Vec<_> = only(targets, &args.only)?
@@ -84,8 +84,11 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, String> {
 
 pub(super) fn print(report: &CheckReport<'_>, format: Format) {
     let text = match format {
-        Format::Table => report::table::check(report, terminal::look()),
-        Format::Json => format!("{:#}\n", report::json::check(report)),
+        Format::Table => {
+            let hint = report::table::hint(report).filter(|_| terminal::is_read_by_a_person());
+            report::table::check(report, terminal::look()) + &hint.unwrap_or_default()
+        }
+        Format::Json => report::json::document(&report::json::check(report)),
     };
     terminal::print(&text);
 }
@@ -98,7 +101,7 @@ struct Files {
 }
 
 /// What the arguments name: files, URLs or one command.
-fn targets(args: &CheckArgs) -> Result<(Vec<Target>, Files), String> {
+fn targets(args: &CheckArgs) -> Result<(Vec<Target>, Files), Trouble> {
     let profile = args.profile.as_deref().map(config::load_profile);
     let profile = profile.transpose()?;
     let profile = profile.as_ref();
@@ -121,7 +124,7 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, Files), String> {
         }
     }
     if targets.is_empty() {
-        return Err("there is no [[server]] to check".to_owned());
+        return Err("there is no [[server]] to check".to_owned().into());
     }
     Ok((targets, files))
 }

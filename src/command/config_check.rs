@@ -2,22 +2,22 @@
 
 use std::path::Path;
 
-use super::{Exit, terminal};
+use super::{Exit, Trouble, terminal};
 use crate::config;
+use crate::model::escaped;
 
-pub(super) fn run(path: &Path) -> Result<Exit, String> {
+pub(super) fn run(path: &Path) -> Result<Exit, Trouble> {
     let loaded = config::load(path, None).map_err(|complaints| {
+        terminal::complain_about(&complaints);
         let count = complaints.errors.len();
         let what = if count == 1 { "error" } else { "errors" };
-        format!(
-            "{}\n\n{count} {what} in {}",
-            complaints.to_string().trim_end(),
-            complaints.path
-        )
+        terminal::complain(&format!("{count} {what} in {}", complaints.path));
+        Trouble::Configuration
     })?;
-    terminal::complain(&loaded.doubts.to_string());
+    terminal::complain_about(&loaded.doubts);
     let count = loaded.config.targets.len();
     let what = if count == 1 { "server" } else { "servers" };
-    terminal::print(&format!("{}: {count} {what}, no errors\n", path.display()));
+    let file = path.display().to_string();
+    terminal::print(&format!("{}: {count} {what}, no errors\n", escaped(&file)));
     Ok(Exit::Ok)
 }

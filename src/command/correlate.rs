@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Exit, load, terminal};
+use super::{Exit, Trouble, load, terminal};
 use crate::cli::{CorrelateArgs, Format};
 use crate::config::Config;
 use crate::correlate::Jaeger;
@@ -17,14 +17,14 @@ const OLDEST: Duration = Duration::from_secs(946_684_800);
 /// The backend's name in JSON: the word of `[traces] backend`.
 const BACKEND: &str = "jaeger";
 
-pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
+pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
     let subject = subject(args, &config)?;
     let Some(settings) = config.traces else {
-        return Err(format!(
+        return Err(Trouble::Sentence(format!(
             "{} has no [traces]: there is no backend to ask",
             args.file.display()
-        ));
+        )));
     };
     let jaeger = Jaeger::new(settings.url.clone())
         .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
@@ -48,7 +48,7 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, String> {
                 BACKEND,
                 &finding.queries,
             );
-            format!("{json:#}\n")
+            report::json::document(&json)
         }
     };
     terminal::print(&text);

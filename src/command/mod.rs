@@ -3,6 +3,8 @@
 mod check;
 mod config_check;
 mod correlate;
+mod explain;
+mod live;
 mod status;
 mod terminal;
 mod watch;
@@ -12,7 +14,7 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Command, ConfigAction, FailOn};
+use crate::cli::{Cli, Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
 use crate::model::{Profile, State};
 
@@ -60,36 +62,56 @@ impl Exit {
     }
 }
 
+/// Why a command could not do what it was asked to.
+#[derive(Debug)]
+pub enum Trouble {
+    /// A sentence for the user.
+    Sentence(String),
+    /// The configuration; stderr has been told all that is wrong with it.
+    Configuration,
+}
+
+impl From<String> for Trouble {
+    fn from(sentence: String) -> Self {
+        Self::Sentence(sentence)
+    }
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors
-/// A sentence for the user when mcpprobe itself could not do it.
-pub async fn run(command: Command) -> Result<Exit, String> {
+/// When mcpprobe itself could not do it.
+pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
+    terminal::choose(cli.color);
     raise_file_limit();
-    match command {
+    match cli.command {
         Command::Check(args) => check::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Status(args) => status::run(&args),
         Command::Correlate(args) => correlate::run(&args).await,
+        Command::Explain(args) => explain::run(&args),
         Command::Config {
             action: ConfigAction::Check { file },
         } => config_check::run(&file),
     }
 }
 
-/// A file's configuration; its warnings go to stderr.
-fn load(path: &Path) -> Result<Config, String> {
+/// A file's configuration; what is wrong or doubtful about it goes to stderr.
+fn load(path: &Path) -> Result<Config, Trouble> {
     load_with(path, None)
 }
 
 /// The same with every server probed by `profile`, where there is one.
-fn load_with(path: &Path, profile: Option<&Profile>) -> Result<Config, String> {
+fn load_with(path: &Path, profile: Option<&Profile>) -> Result<Config, Trouble> {
     match config::load(path, profile) {
         Ok(loaded) => {
-            terminal::complain(&loaded.doubts.to_string());
+            terminal::complain_about(&loaded.doubts);
             Ok(loaded.config)
         }
-        Err(complaints) => Err(complaints.to_string().trim_end().to_owned()),
+        Err(complaints) => {
+            terminal::complain_about(&complaints);
+            Err(Trouble::Configuration)
+        }
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Exit, load, terminal};
+use super::{Exit, Trouble, load, terminal};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Config;
 use crate::model::{TargetStatus, Text};
 use crate::report;
 use crate::store::{self, Reader};
 
-pub(super) fn run(args: &StatusArgs) -> Result<Exit, String> {
+pub(super) fn run(args: &StatusArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
     let path = &config.store.path;
     let reader = Reader::open_if_made(path)?;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<Exit, String> {
     }
     let text = match args.format {
         Format::Table => report::table::status(&targets, SystemTime::now(), terminal::look()),
-        Format::Json => format!("{:#}\n", report::json::status(&targets)),
+        Format::Json => report::json::document(&report::json::status(&targets)),
     };
     terminal::print(&text);
     Ok(Exit::Ok)

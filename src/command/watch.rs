@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::{Exit, cancelled_by_signals, check, load, terminal};
+use super::live::{Drawer, LiveView};
+use super::{Exit, Trouble, cancelled_by_signals, check, load, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
 use crate::daemon::{Daemon, Output, Parts, Started};
 use crate::model::{State, Target, Timing};
@@ -15,21 +17,23 @@ use crate::schedule::Limits;
 use crate::store::StoreLock;
 use crate::telemetry::{ExportSettings, Telemetry};
 
-pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
+pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
     if config.targets.is_empty() {
-        return Err(format!(
+        return Err(Trouble::Sentence(format!(
             "{} has no [[server]] to watch",
             args.file.display()
-        ));
+        )));
     }
     let _lock = StoreLock::take(&config.store.path)?;
     let stop = cancelled_by_signals()?;
     let format = match args.log_format {
-        LogFormat::Text => LineFormat::Text,
+        LogFormat::Text => LineFormat::Text {
+            colour: terminal::colour(&std::io::stdout()),
+        },
         LogFormat::Json => LineFormat::Json,
     };
-    let output: Arc<dyn Output> = Arc::new(Streams);
+    let (output, drawer) = output(&args)?;
     let settings = ExportSettings::read(config.telemetry.endpoint.as_ref(), &|name| {
         std::env::var(name).ok()
     });
@@ -53,18 +57,31 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
         telemetry,
         traces: config.traces,
         format,
-        output,
+        output: Arc::clone(&output),
+        board: drawer.as_ref().map(Drawer::board),
     })?;
     let started = Started::start(targets.iter().map(AsRef::as_ref))?;
-    if !args.once {
-        let now = SystemTime::now();
-        let watching = watching(&targets, &args.file.display().to_string());
-        for text in std::iter::once(watching).chain(waiting(&targets, now)) {
-            terminal::complain(&line::message(format, now, "info", &text));
-        }
-        daemon.watch(started, stop).await;
-        return Ok(Exit::Ok);
+    if args.once {
+        return Ok(once(&args, daemon, started, stop, &targets).await);
     }
+    let now = SystemTime::now();
+    let watching = watching(&targets, &args.file.display().to_string());
+    for text in std::iter::once(watching).chain(waiting(&targets, now)) {
+        output.warning(&line::message(format, now, "info", &text));
+    }
+    daemon.watch(started, stop).await;
+    drop(drawer);
+    Ok(Exit::Ok)
+}
+
+/// One round, which ends as `check` does.
+async fn once(
+    args: &WatchArgs,
+    daemon: Daemon,
+    started: Started,
+    stop: CancellationToken,
+    targets: &[Arc<Target>],
+) -> Exit {
     let (started_at, begun) = (SystemTime::now(), Instant::now());
     let results = daemon.round(started, stop).await;
     let report = CheckReport {
@@ -76,7 +93,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
             .map(|(target, result)| (target.as_ref(), result.as_deref()))
             .collect(),
     };
-    if format == LineFormat::Text {
+    if args.log_format == LogFormat::Text {
         check::print(&report, Format::Table);
     }
     let states = results.iter().map(|result| {
@@ -84,7 +101,17 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, String> {
             .as_ref()
             .map_or(State::Unknown, |result| result.state)
     });
-    Ok(Exit::worst(states, FailOn::Down))
+    Exit::worst(states, FailOn::Down)
+}
+
+/// Where lines go; on a terminal also who draws the table below them.
+fn output(args: &WatchArgs) -> Result<(Arc<dyn Output>, Option<Drawer>), String> {
+    let lines_only = args.once || args.no_live || args.log_format == LogFormat::Json;
+    if lines_only || !terminal::can_be_drawn_on() {
+        return Ok((Arc::new(Streams), None));
+    }
+    let (view, drawer) = LiveView::start()?;
+    Ok((view, Some(drawer)))
 }
 
 fn watching(targets: &[Arc<Target>], file: &str) -> String {
@@ -117,7 +144,7 @@ impl Output for Streams {
     }
 
     fn warning(&self, line: &str) {
-        terminal::complain(line);
+        terminal::print_error(line);
     }
 }
 

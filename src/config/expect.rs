@@ -170,7 +170,13 @@ mod tests {
     }
 
     fn targets(text: &str, folder: &Path) -> Vec<crate::model::Target> {
-        let loaded = parse(text, "servers.toml", folder, &|_| None, std::time::SystemTime::UNIX_EPOCH);
+        let loaded = parse(
+            text,
+            "servers.toml",
+            folder,
+            &|_| None,
+            std::time::SystemTime::UNIX_EPOCH,
+        );
         loaded.unwrap().config.targets
     }
 }

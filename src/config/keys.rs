@@ -361,7 +361,7 @@ fn article(word: &str) -> &'static str {
 }
 
 /// The known word that was probably meant: at most a third of its letters differ.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))

@@ -29,6 +29,7 @@ use crate::model::{
 };
 
 pub use complaint::{Complaint, Complaints, Source};
+pub use keys::nearest;
 pub use profile::{load as load_profile, names as profile_names};
 pub use server::TIMEOUTS;
 

@@ -1,5 +1,6 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
+mod board;
 mod dialects;
 mod inquiry;
 mod learning;
@@ -22,6 +23,7 @@ use crate::correlate::{Jaeger, Learnt};
 use crate::model::{ProbeResult, Target, Timing, TracesSettings};
 use crate::probe::{self, Wish};
 use crate::report::line::{self, LineFormat};
+use crate::report::live::Row;
 use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Slot, Turns, first_due};
 use crate::store::{Reader, Write, Writer};
 use crate::telemetry::Telemetry;
@@ -29,6 +31,7 @@ use dialects::Dialects;
 use learning::{LEARN_EVERY, Learning};
 use tracker::Tracked;
 
+pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Subject};
 pub use started::Started;
 
@@ -63,6 +66,7 @@ pub struct Daemon {
     format: LineFormat,
     output: Arc<dyn Output>,
     limits: Limits,
+    board: Option<Arc<Board>>,
     rechecks: BinaryHeap<Reverse<(Instant, usize, String)>>,
     /// Incidents by their slot, to be asked about after its next result.
     after_probe: BTreeMap<usize, Vec<String>>,
@@ -91,6 +95,8 @@ pub struct Parts {
     pub format: LineFormat,
     /// Where they go.
     pub output: Arc<dyn Output>,
+    /// Kept up to date for somebody who looks.
+    pub board: Option<Arc<Board>>,
 }
 
 impl Daemon {
@@ -132,6 +138,7 @@ impl Daemon {
             format,
             output: parts.output,
             limits: parts.limits,
+            board: parts.board,
             rechecks: BinaryHeap::new(),
             after_probe: BTreeMap::new(),
             overruns: 0,
@@ -164,11 +171,11 @@ impl Daemon {
                     .unwrap_or_default();
                 self.schedule_rechecks(index, id, age);
             }
-            self.tracked.push(Tracked::remembered(
-                status.state,
-                status.since,
-                status.incident,
-            ));
+            let tracked = Tracked::remembered(status.state, status.since, status.incident);
+            if let Some(board) = &self.board {
+                board.add(as_shown(target, &tracked, None));
+            }
+            self.tracked.push(tracked);
         }
         Ok(())
     }
@@ -259,6 +266,9 @@ impl Daemon {
             return;
         };
         let change = tracked.observe(&result);
+        if let Some(board) = &self.board {
+            board.replace(index, as_shown(&target, tracked, Some(&result)));
+        }
         self.writer.write(Write::Probe {
             target: row,
             result: Arc::clone(&result),
@@ -435,6 +445,18 @@ impl Daemon {
                 self.overruns
             ));
         }
+    }
+}
+
+/// A target as it is shown.
+fn as_shown(target: &Arc<Target>, tracked: &Tracked, last: Option<&Arc<ProbeResult>>) -> Row {
+    Row {
+        target: Arc::clone(target),
+        state: tracked.state,
+        // Failures are not confirmed yet by a second probe.
+        suspect: false,
+        since: tracked.since,
+        last: last.map(Arc::clone),
     }
 }
 

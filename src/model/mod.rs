@@ -7,6 +7,7 @@ mod conversation;
 mod cron;
 mod evidence;
 mod expect;
+mod explanation;
 mod id;
 mod layer;
 mod profile;
@@ -25,6 +26,7 @@ pub use evidence::{
     Window,
 };
 pub use expect::{Expect, Expectation};
+pub use explanation::Explanation;
 pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;
@@ -40,5 +42,5 @@ pub use target::{
     Redirects, Secret, ServiceName, Target, Timing, TlsSettings, TraceContext, TracesSettings,
     Transport,
 };
-pub use text::Text;
+pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use verdict::{Control, Judgement, Rule, Verdict};

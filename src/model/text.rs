@@ -1,5 +1,6 @@
 //! Text that came from outside, made safe to show.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// characters and the invisible ones that reorder text are escaped, and its
 /// length is bounded. Everything that a server says is kept only as this.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct Text(String);
 
 impl Text {
@@ -82,12 +83,38 @@ impl Text {
 /// A shorter value ("a", "1") would blank out ordinary words and protects nothing.
 const SHORTEST_SECRET: usize = 4;
 
-/// Control characters, line and paragraph separators, and the bidirectional
-/// and zero-width characters by which shown text can lie ("Trojan Source").
-fn is_unsafe(c: char) -> bool {
+/// Control characters (C0, DEL, C1), line and paragraph separators, and the bidirectional, zero-width and otherwise
+/// invisible characters by which shown text can lie ("Trojan Source") or hide what it says.
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// `raw` with everything escaped that [`is_unsafe`], and not cut: for names and paths that a user wrote.
+pub fn escaped(raw: &str) -> Cow<'_, str> {
+    escaped_unless(raw, |_| false)
+}
+
+/// The same for a text of several lines, whose ends stay.
+pub fn escaped_lines(raw: &str) -> Cow<'_, str> {
+    escaped_unless(raw, |c| c == '\n')
+}
+
+fn escaped_unless(raw: &str, may_stay: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let acts = |c: char| is_unsafe(c) && !may_stay(c);
+    if !raw.contains(acts) {
+        return Cow::Borrowed(raw);
+    }
+    let mut safe = String::with_capacity(raw.len() * 2);
+    for c in raw.chars() {
+        if acts(c) {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
 }
 
 impl fmt::Display for Text {
@@ -108,6 +135,12 @@ impl From<String> for Text {
     }
 }
 
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +155,50 @@ mod tests {
             Text::new("Wetter – größer 天気").as_str(),
             "Wetter – größer 天気"
         );
+    }
+
+    #[test]
+    fn everything_that_acts_or_hides_is_unsafe() {
+        let bad = [
+            '\u{0}', '\u{7}', '\u{1b}', '\n', '\r', '\t', '\u{7f}', '\u{85}', '\u{9b}', '\u{ad}',
+            '\u{61c}',
+        ]
+        .into_iter()
+        .chain('\u{200b}'..='\u{200f}')
+        .chain('\u{2028}'..='\u{202e}')
+        .chain('\u{2066}'..='\u{2069}')
+        .chain([
+            '\u{180e}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{fffb}',
+            '\u{e0041}',
+            '\u{e0100}',
+        ]);
+        for c in bad {
+            assert!(is_unsafe(c), "{c:?}");
+            assert!(!escaped(&c.to_string()).contains(c), "{c:?}");
+        }
+        // A sentence, an emoji and a combining accent are only text.
+        assert_eq!(
+            escaped("größer\u{301} 天気 ✓ \u{1f600}"),
+            "größer\u{301} 天気 ✓ \u{1f600}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_cut_is_escaped_too() {
+        assert_eq!(escaped("a\u{9b}1m\nb"), "a\\u{9b}1m\\nb");
+        assert_eq!(escaped_lines("a\u{9b}1m\nb"), "a\\u{9b}1m\nb");
+        let long = "x".repeat(Text::MAX_CHARS * 2);
+        assert_eq!(escaped(&long), long);
+    }
+
+    #[test]
+    fn text_that_is_read_back_is_made_safe_too() {
+        let text: Text = serde_json::from_str("\"a\\u001bb\"").unwrap();
+        assert_eq!(text.as_str(), "a\\u{1b}b");
+        assert_eq!(serde_json::to_string(&text).unwrap(), r#""a\\u{1b}b""#);
     }
 
     #[test]

@@ -1,16 +1,41 @@
-//! The JSON contracts: `check`, `status`, `correlate`. Keys and words are fixed; see the README.
+//! The JSON contracts: `check`, `status`, `correlate`, `explain`. Keys and words are fixed; see the README.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CheckReport, millis, rfc3339};
 use crate::model::{
-    Case, Evidence, Judgement, Layer, LayerResult, Outcome, PhaseTime, ProbeResult, State, Target,
-    TargetStatus,
+    Case, Evidence, Explanation, Judgement, Layer, LayerResult, Outcome, PhaseTime, ProbeResult,
+    State, Target, TargetStatus, is_unsafe,
 };
 
 /// Version of every JSON document; raised when a key changes its meaning.
 const SCHEMA: u32 = 1;
+
+/// A document as it is printed.
+pub fn document(document: &Value) -> String {
+    format!("{}\n", harmless(format!("{document:#}")))
+}
+
+/// JSON text in which what would act on a terminal stands as `\u....`, which means the same to every reader. Below
+/// U+0020 JSON itself does that. A name that a user wrote is the one string that may need it.
+pub(super) fn harmless(json: String) -> String {
+    let acts = |c: char| c > '\u{20}' && is_unsafe(c);
+    if !json.contains(acts) {
+        return json;
+    }
+    let mut text = String::with_capacity(json.len() * 2);
+    for c in json.chars() {
+        if acts(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
 
 /// The document of `check --format json`.
 pub fn check(report: &CheckReport<'_>) -> Value {
@@ -71,6 +96,27 @@ fn layers(layers: &[LayerResult; 4]) -> Vec<Value> {
 
 fn phase(time: &PhaseTime) -> Value {
     json!({ "phase": time.phase, "duration_ms": millis(time.duration) })
+}
+
+/// The document of `explain --format json`.
+pub fn explain(explanations: &[Explanation]) -> Value {
+    let reasons: Vec<_> = explanations
+        .iter()
+        .map(|explanation| {
+            // Bound to none means that any can fail with it.
+            let layers = match &explanation.layers[..] {
+                [] => &Layer::ALL,
+                layers => layers,
+            };
+            json!({
+                "reason": explanation.reason,
+                "layers": layers,
+                "meaning": explanation.meaning,
+                "look_first": explanation.look_first,
+            })
+        })
+        .collect();
+    json!({ "schema": SCHEMA, "reasons": reasons })
 }
 
 /// The document of `status --format json`.
@@ -152,4 +198,18 @@ pub fn correlate(
         "queries": queries,
         "spans": spans,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_act_is_escaped_and_still_the_same_name() {
+        let name = "a\u{1b}\n\u{7f}\u{9b}1m\u{202e}\u{e0041}b";
+        let text = document(&json!({ "name": name }));
+        assert!(!text.contains(|c| is_unsafe(c) && c != '\n'), "{text:?}");
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["name"], name);
+    }
 }

@@ -4,15 +4,18 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::{rfc3339, table};
-use crate::model::{Judgement, ProbeResult, State, Target};
+use super::colour::painted;
+use super::{json::harmless, rfc3339, table};
+use crate::model::{Judgement, ProbeResult, State, Target, escaped};
 
 /// How lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFormat {
     /// For people.
-    #[default]
-    Text,
+    Text {
+        /// States may be coloured in events; those go to stdout, all else to stderr.
+        colour: bool,
+    },
     /// One JSON object per line.
     Json,
 }
@@ -21,8 +24,8 @@ pub enum LineFormat {
 pub fn change(format: LineFormat, target: &Target, before: State, result: &ProbeResult) -> String {
     let failure = result.failure.as_ref();
     let at = rfc3339(result.started_at);
-    if format == LineFormat::Json {
-        return json!({
+    let LineFormat::Text { colour } = format else {
+        return line(json!({
             "time": at,
             "event": "state_changed",
             "name": target.name,
@@ -32,9 +35,8 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
             "reason": result.reason(),
             "message": result.message(),
             "trace_id": result.trace_id.to_string(),
-        })
-        .to_string();
-    }
+        }));
+    };
     let layer = failure
         .map(|failure| format!("{}: ", failure.layer.as_str()))
         .unwrap_or_default();
@@ -48,10 +50,12 @@ pub fn change(format: LineFormat, target: &Target, before: State, result: &Probe
             format!("{}{tools}", table::short(result.duration))
         }
     };
-    let state = result.state.as_str();
+    let state = format!("{:<13}", result.state.as_str());
+    let state = painted(&state, result.state, colour);
     format!(
-        "{at}  {:<16}  {state:<13}  {detail}  trace {}",
-        target.name, result.trace_id
+        "{at}  {:<16}  {state}  {detail}  trace {}",
+        escaped(&target.name),
+        result.trace_id
     )
 }
 
@@ -66,7 +70,7 @@ pub fn verdict(
 ) -> String {
     let at = rfc3339(at);
     if format == LineFormat::Json {
-        return json!({
+        return line(json!({
             "time": at,
             "event": "verdict",
             "name": target,
@@ -74,13 +78,14 @@ pub fn verdict(
             "verdict": judgement.verdict,
             "provisional": provisional,
             "reason": judgement.reason,
-        })
-        .to_string();
+        }));
     }
     let mark = if provisional { " (provisional)" } else { "" };
     format!(
-        "{at}  {target:<16}  verdict        {}{mark}: {}",
-        judgement.verdict, judgement.reason
+        "{at}  {:<16}  verdict        {}{mark}: {}",
+        escaped(target),
+        judgement.verdict,
+        judgement.reason
     )
 }
 
@@ -88,10 +93,11 @@ pub fn verdict(
 pub fn message(format: LineFormat, at: SystemTime, level: &str, text: &str) -> String {
     let at = rfc3339(at);
     match format {
-        LineFormat::Json => {
-            let line: Value = json!({ "time": at, "event": level, "message": text });
-            line.to_string()
-        }
-        LineFormat::Text => format!("{at}  {level}: {text}"),
+        LineFormat::Json => line(json!({ "time": at, "event": level, "message": text })),
+        LineFormat::Text { .. } => format!("{at}  {level}: {}", escaped(text)),
     }
+}
+
+fn line(object: Value) -> String {
+    harmless(object.to_string())
 }

@@ -1,8 +1,13 @@
 //! What is printed, one file per format. Pure: from results to text.
 
+mod colour;
+mod columns;
 pub mod conversation;
+pub mod explain;
 pub mod json;
 pub mod line;
+pub mod live;
+pub mod screen;
 pub mod table;
 
 use std::time::{Duration, SystemTime};

@@ -6,8 +6,11 @@ use tabled::builder::Builder;
 use tabled::settings::object::Rows;
 use tabled::settings::{Color, Modify, Padding, Style};
 
-use super::CheckReport;
-use crate::model::{Evidence, Judgement, ProbeResult, State, Target, TargetStatus};
+use super::columns::columns;
+use super::{CheckReport, colour};
+use crate::model::{
+    Evidence, Judgement, ProbeResult, State, Target, TargetStatus, escaped, escaped_lines,
+};
 
 /// How a table may look.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,16 @@ pub fn check(report: &CheckReport<'_>, look: Look) -> String {
         .map(|(_, result)| result.map_or(State::Unknown, |result| result.state))
         .collect();
     format!("{}\n\n{}\n", draw(rows, &states, look), summary(report))
+}
+
+/// Where to read on about the first target that failed.
+pub fn hint(report: &CheckReport<'_>) -> Option<String> {
+    let mut results = report.targets.iter().filter_map(|(_, result)| *result);
+    let failure = results.find_map(|result| result.failure.as_ref())?;
+    Some(format!(
+        "`mcpprobe explain {}` says what that means and what to look at first.\n",
+        failure.reason
+    ))
 }
 
 fn check_row(target: &Target, result: Option<&ProbeResult>) -> [String; 7] {
@@ -183,19 +196,20 @@ pub fn verdict(evidence: &Evidence, judgement: &Judgement, provisional: bool) ->
     if !judgement.telling.is_empty() {
         text.push('\n');
     }
-    text
+    escaped_lines(&text).into_owned()
 }
 
 /// `states` belong to the rows after the header.
 fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) -> String {
+    // Whatever a cell holds, only the codes that are added below act on the terminal.
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|row| row.map(|cell| escaped(&cell).into_owned()))
+        .collect();
     let others: usize = (0..N - 1)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or_default()
-                + 2
+            cells.map(|cell| columns(cell)).max().unwrap_or_default() + 2
         })
         .sum();
     // Where nobody sees columns a row is a line.
@@ -213,7 +227,8 @@ fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) ->
     if look.colour {
         table.with(Modify::new(Rows::first()).with(Color::BOLD));
         for (index, state) in states.iter().enumerate() {
-            table.with(Modify::new((index + 1, 1)).with(colour(*state)));
+            let (on, off) = colour::codes(*state);
+            table.with(Modify::new((index + 1, 1)).with(Color::new(on, off)));
         }
     }
     let text = table.to_string();
@@ -221,12 +236,12 @@ fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) ->
     lines.join("\n")
 }
 
-/// Broken between words into lines of at most `room` characters; a longer word has a line of its own.
-fn wrapped(text: &str, room: usize) -> String {
+/// Broken between words into lines of at most `room` columns; a longer word has a line of its own.
+pub(super) fn wrapped(text: &str, room: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
-        let length = lines.last().map_or(0, |line| line.chars().count());
-        if length > 0 && length + 1 + word.chars().count() > room {
+        let length = lines.last().map_or(0, |line| columns(line));
+        if length > 0 && length + 1 + columns(word) > room {
             lines.push(String::new());
         }
         if let Some(line) = lines.last_mut() {
@@ -237,15 +252,6 @@ fn wrapped(text: &str, room: usize) -> String {
         }
     }
     lines.join("\n")
-}
-
-fn colour(state: State) -> Color {
-    match state {
-        State::Up => Color::FG_GREEN,
-        State::Degraded | State::AuthRequired => Color::FG_YELLOW,
-        State::Down => Color::FG_RED,
-        State::Unknown => Color::FG_MAGENTA,
-    }
 }
 
 /// `1.3 ms`, `812 ms`, `2.4 s`.

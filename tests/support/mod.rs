@@ -1,5 +1,7 @@
 //! What several tests need: the program, other programs, free ports, waiting.
 
+pub(crate) mod pty;
+
 use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -133,6 +135,11 @@ impl Program {
             .status()
             .unwrap();
         assert!(sent.success());
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for the end.
