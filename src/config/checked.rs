@@ -7,13 +7,14 @@ use super::keys::Typed;
 use super::raw::RawFile;
 use super::server::ServerChecker;
 use super::substitute::{Sources, Substituted, substitute};
-use super::traces::{check_telemetry, check_traces};
+use super::telemetry::check_telemetry;
+use super::traces::check_traces;
 use super::{Config, StoreSettings};
 
 /// Judges a whole file.
 pub(super) fn check(raw: RawFile, sources: &Sources<'_>, out: &mut Findings) -> Config {
     let has_telemetry = raw.telemetry.as_ref().is_some_and(|t| t.endpoint.is_some());
-    let telemetry = check_telemetry(raw.telemetry, sources, out);
+    let telemetry = check_telemetry(raw.telemetry.unwrap_or_default(), sources, out);
     let tracestate = telemetry.tracestate.clone();
     let traces = raw
         .traces

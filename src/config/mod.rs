@@ -5,12 +5,14 @@
 mod checked;
 mod complaint;
 mod endpoint;
+mod header;
 mod keys;
 mod mask;
 mod profile;
 mod raw;
 mod server;
 mod substitute;
+mod telemetry;
 mod traces;
 mod tracestate;
 
@@ -20,7 +22,8 @@ use std::time::Duration;
 use url::Url;
 
 use crate::model::{
-    CommandLine, Endpoint, EraMode, Profile, Redirects, Target, TraceContext, TracesSettings,
+    CommandLine, Endpoint, EraMode, Profile, ReceiverSettings, Redirects, Target, TraceContext,
+    TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints};
@@ -56,8 +59,8 @@ pub struct StoreSettings {
 /// `[telemetry]`.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
-    /// Base URL of an OTLP receiver.
-    pub endpoint: Option<Url>,
+    /// Where our own spans go.
+    pub receiver: ReceiverSettings,
     /// Value of `tracestate`.
     pub tracestate: String,
 }
@@ -65,7 +68,7 @@ pub struct TelemetrySettings {
 impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
-            endpoint: None,
+            receiver: ReceiverSettings::default(),
             tracestate: DEFAULT_TRACESTATE.to_owned(),
         }
     }
@@ -129,7 +132,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Judges the text of a file. Pure but for the files that `${file:PATH}` names.
+/// Judges the text of a file. Pure but for the files that it names (`${file:PATH}`, PEM).
 ///
 /// # Errors
 /// All complaints, when there is any error among them.

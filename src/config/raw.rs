@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::complaint::Complaint;
 use super::keys::{Keys, Typed};
-use crate::model::{EraMode, Redirects, TraceContext};
+use crate::model::{EraMode, OtlpProtocol, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
 const SHARED_KEYS: [&str; 8] = [
@@ -21,6 +21,16 @@ const SHARED_KEYS: [&str; 8] = [
     "tags",
 ];
 const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
+
+const TELEMETRY_KEYS: [&str; 7] = [
+    "endpoint",
+    "protocol",
+    "headers",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "tracestate",
+];
 
 /// A whole file.
 #[derive(Default)]
@@ -60,8 +70,16 @@ pub(super) struct RawServer {
 pub(super) type Pair = (Typed<String>, Typed<String>);
 
 /// `[telemetry]`.
+#[derive(Default)]
 pub(super) struct RawTelemetry {
+    /// The keys that are there, whatever their type.
+    pub(super) given: Vec<&'static str>,
     pub(super) endpoint: Option<Typed<String>>,
+    pub(super) protocol: Option<OtlpProtocol>,
+    pub(super) headers: Vec<Pair>,
+    pub(super) ca_file: Option<Typed<String>>,
+    pub(super) cert_file: Option<Typed<String>>,
+    pub(super) key_file: Option<Typed<String>>,
     pub(super) tracestate: Option<Typed<String>>,
 }
 
@@ -182,14 +200,19 @@ fn read_shared(keys: &mut Keys<'_, '_>, server: &mut RawServer) {
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {
-    let mut keys = Keys::of(
-        table,
-        "[telemetry]",
-        &["endpoint", "tracestate"],
-        complaints,
-    );
+    let mut keys = Keys::of(table, "[telemetry]", &TELEMETRY_KEYS, complaints);
+    let given = TELEMETRY_KEYS
+        .into_iter()
+        .filter(|key| table.contains_key(*key))
+        .collect();
     RawTelemetry {
+        given,
         endpoint: keys.text("endpoint"),
+        protocol: keys.word("protocol", &OtlpProtocol::NAMES),
+        headers: keys.text_table("headers").unwrap_or_default(),
+        ca_file: keys.text("ca_file"),
+        cert_file: keys.text("cert_file"),
+        key_file: keys.text("key_file"),
         tracestate: keys.text("tracestate"),
     }
 }

@@ -8,11 +8,13 @@ mod id;
 mod layer;
 mod profile;
 mod reason;
+mod receiver;
 mod result;
 mod state;
 mod status;
 mod target;
 mod text;
+mod tls;
 mod verdict;
 
 pub use evidence::{
@@ -23,6 +25,7 @@ pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
+pub use receiver::{OtlpProtocol, ReceiverSettings};
 pub use result::{
     Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo, SessionEnd,
 };
@@ -33,4 +36,5 @@ pub use target::{
     TraceContext, TracesSettings,
 };
 pub use text::Text;
+pub use tls::{ClientTls, Identity, Pem};
 pub use verdict::{Control, Judgement, Rule, Verdict};
