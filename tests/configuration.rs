@@ -650,6 +650,26 @@ const WRONG_FILES: &[(&str, &str)] = &[
         "[telemetry]\nendpoint = \"grpc://u:SECRET@a.example/?k=SECRET\"\n",
     ),
     (
+        "a header's name in [telemetry]",
+        "[telemetry]\nheaders = { \"x a\" = \"SECRET\" }\n",
+    ),
+    (
+        "a header's value in [telemetry]",
+        "[telemetry]\nheaders = { X-A = \"SECRET\\n\" }\n",
+    ),
+    (
+        "a key in the place of its file",
+        "[telemetry]\ncert_file = \"token\"\nkey_file = \"SECRET\"\n",
+    ),
+    (
+        "a key's lines in the place of its file",
+        "[telemetry]\nkey_file = \"\"\"-----BEGIN PRIVATE KEY-----\nSECRET\nSECRET==\n-----END\"\"\"\n",
+    ),
+    (
+        "a key from a variable in the place of its file",
+        "[telemetry]\ncert_file = \"${MCPPROBE_TEST_LINE_END}\"\nca_file = \"-----BEGIN SECRET\"\n",
+    ),
+    (
         "[traces]",
         "[telemetry]\nendpoint = \"http://a.example\"\n[traces]\nbackend = \"jaeger\"\nurl = \"ftp://u:SECRET@a.example/\"\n",
     ),

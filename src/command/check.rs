@@ -33,9 +33,8 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, Trouble> {
         .map(Arc::new)
         .collect();
     let cancel = cancelled_by_signals()?;
-    let settings = ExportSettings::read(files.telemetry.endpoint.as_ref(), &|name| {
-        std::env::var(name).ok()
-    });
+    let settings =
+        ExportSettings::read(&files.telemetry.receiver, &|name| std::env::var(name).ok());
     let telemetry = Telemetry::start(
         &settings,
         Arc::new(|warning| terminal::complain(&format!("warning: {warning}"))),

@@ -34,9 +34,8 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         LogFormat::Json => LineFormat::Json,
     };
     let (output, drawer) = output(&args)?;
-    let settings = ExportSettings::read(config.telemetry.endpoint.as_ref(), &|name| {
-        std::env::var(name).ok()
-    });
+    let settings =
+        ExportSettings::read(&config.telemetry.receiver, &|name| std::env::var(name).ok());
     let warn_to = Arc::clone(&output);
     let warn = move |text: &str| {
         warn_to.warning(&line::message(format, SystemTime::now(), "warning", text));

@@ -9,7 +9,8 @@ use super::keys::Typed;
 use super::raw::RawFile;
 use super::server::ServerChecker;
 use super::substitute::{Sources, Substituted, substitute};
-use super::traces::{check_telemetry, check_traces};
+use super::telemetry::check_telemetry;
+use super::traces::check_traces;
 use super::{Config, StoreSettings};
 use crate::model::Profile;
 
@@ -21,7 +22,7 @@ pub(super) fn check(
     out: &mut Findings,
 ) -> Config {
     let has_telemetry = raw.telemetry.as_ref().is_some_and(|t| t.endpoint.is_some());
-    let telemetry = check_telemetry(raw.telemetry, sources, out);
+    let telemetry = check_telemetry(raw.telemetry.unwrap_or_default(), sources, out);
     let tracestate = telemetry.tracestate.clone();
     let traces = raw
         .traces

@@ -4,7 +4,7 @@
 //! a value is. So only the values of keys that never hold a secret are left readable.
 
 /// Keys whose values are never secret.
-const HARMLESS: [&str; 31] = [
+const HARMLESS: [&str; 34] = [
     "name",
     "every",
     "cron",
@@ -36,6 +36,9 @@ const HARMLESS: [&str; 31] = [
     "max_tools_list",
     "certificate_days",
     "down",
+    "protocol",
+    "ca_file",
+    "cert_file",
 ];
 
 /// The same text, byte by byte as long, so that marks keep their place.
@@ -57,10 +60,13 @@ fn masked_line(line: &str) -> String {
         return starred(line);
     };
     let name = key.trim().trim_start_matches('#').trim();
-    if !name.chars().all(is_key_character) {
+    // The last line of PEM in a string of several lines looks like a key without a value.
+    let is_base64 = value.trim().trim_matches('=').is_empty() && name.contains(char::is_uppercase);
+    if is_base64 || !name.chars().all(is_key_character) {
         return starred(line);
     }
-    if HARMLESS.contains(&name) && !value.contains('=') {
+    // An `=` is another value on the line, and five dashes are PEM, with a key perhaps, where a file should be named.
+    if HARMLESS.contains(&name) && !value.contains('=') && !value.contains("-----") {
         return line.to_owned();
     }
     format!("{key}={}", starred_strings(value))
@@ -167,6 +173,12 @@ mod tests {
         for (line, shown) in [
             ("name = \"weather\"", "name = \"weather\""),
             ("[[server]]", "[[server]]"),
+            ("ca_file = \"tls/ca.pem\"", "ca_file = \"tls/ca.pem\""),
+            ("key_file = \"key.pem\"", "key_file = \"***.***\""),
+            (
+                "cert_file = \"-----BEGIN X\"",
+                "cert_file = \"-----***** *\"",
+            ),
             ("url = \"http://u:p@h\"", "url = \"****://*:*@*\""),
             (
                 "headers = { \"X\" = \"tok\" }",
@@ -181,6 +193,9 @@ mod tests {
             ("headers = { A = tok-1", "headers = { A = ***-*"),
             ("command = 3", "command = 3"),
             ("tok-en", "***-**"),
+            ("c2VjcmV0cw==", "**********=="),
+            ("c2VjcmV0cw=", "**********="),
+            ("every =", "every ="),
         ] {
             assert_eq!(masked(line), shown);
         }

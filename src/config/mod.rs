@@ -3,10 +3,12 @@
 //! All complaints come at once, each with its line. Nothing here probes or connects.
 
 mod checked;
+mod client_tls;
 mod complaint;
 mod cron;
 mod endpoint;
 mod expect;
+mod header;
 mod keys;
 mod mask;
 mod network;
@@ -14,6 +16,7 @@ mod profile;
 mod raw;
 mod server;
 mod substitute;
+mod telemetry;
 mod timing;
 mod traces;
 mod tracestate;
@@ -22,10 +25,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use url::Url;
-
 use crate::model::{
-    CommandLine, Endpoint, Profile, Redirects, Target, Timing, TraceContext, TracesSettings,
+    CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Target, Timing, TraceContext,
+    TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints, Source};
@@ -77,8 +79,8 @@ pub struct StoreSettings {
 /// `[telemetry]`.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
-    /// Base URL of an OTLP receiver.
-    pub endpoint: Option<Url>,
+    /// Where our own spans go.
+    pub receiver: ReceiverSettings,
     /// Value of `tracestate`.
     pub tracestate: String,
 }
@@ -86,7 +88,7 @@ pub struct TelemetrySettings {
 impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
-            endpoint: None,
+            receiver: ReceiverSettings::default(),
             tracestate: DEFAULT_TRACESTATE.to_owned(),
         }
     }
@@ -155,7 +157,7 @@ fn read_file(path: &Path, largest: u64) -> Result<String, String> {
     })
 }
 
-/// Judges the text of a file, as of `now`. Pure but for the files that `${file:PATH}` and `profile` name.
+/// Judges the text of a file, as of `now`. Pure but for the files that it names (`${file:PATH}`, `profile`, PEM).
 ///
 /// # Errors
 /// All complaints, when there is any error among them.

@@ -4,22 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 use super::checked::Findings;
+use super::client_tls::TlsFiles;
 use super::complaint::Complaint;
 use super::endpoint::take_credentials;
 use super::keys::Typed;
 use super::raw::RawNetwork;
-use super::substitute::{Sources, read_limited};
-use crate::model::{Identity, IpFamily, Network, Proxy, Secret, TlsSettings};
+use super::substitute::Sources;
+use crate::model::{IpFamily, Network, Proxy, Secret, TlsSettings};
 
 const DNS_PORT: u16 = 53;
-
-/// Bytes of a file of certificates: a whole system's roots are some 250 kB.
-const MAX_PEM: u64 = 4 * 1024 * 1024;
 
 /// Judges the keys of one server, those of `[defaults]` standing in for what it does not say itself.
 pub(super) struct NetworkChecker<'a> {
@@ -51,12 +48,29 @@ impl NetworkChecker<'_> {
     }
 
     pub(super) fn tls(&mut self) -> TlsSettings {
-        let roots = pick(&self.own.ca_file, &self.defaults.ca_file)
-            .cloned()
-            .and_then(|path| self.certificates(&path, "ca_file"));
+        let ca_file = pick(&self.own.ca_file, &self.defaults.ca_file);
+        let cert_file = pick(&self.own.cert_file, &self.defaults.cert_file);
+        let key_file = pick(&self.own.key_file, &self.defaults.key_file);
+        let given = [("cert_file", cert_file), ("key_file", key_file)];
+        let given: Vec<_> = given
+            .into_iter()
+            .filter_map(|(key, typed)| typed.map(|_| key))
+            .collect();
+        let files = TlsFiles {
+            given: &given,
+            ca_file,
+            cert_file,
+            key_file,
+        };
+        let tls = files.check(self.sources, self.out);
         TlsSettings {
-            roots: roots.map(Into::into),
-            identity: self.identity(),
+            roots: tls
+                .authorities
+                .and_then(|pem| pem.to_roots().ok())
+                .map(Arc::new),
+            identity: tls
+                .identity
+                .map(|identity| Arc::clone(identity.certified())),
             server_name: self.server_name(),
             insecure_skip_verify: self.skip_verify(),
         }
@@ -171,78 +185,6 @@ impl NetworkChecker<'_> {
             "`ca_file` trusts a certificate authority of your own, `server_name` another name",
         ));
         true
-    }
-
-    fn identity(&mut self) -> Option<Arc<Identity>> {
-        let chain = pick(&self.own.cert_file, &self.defaults.cert_file).cloned();
-        let key = pick(&self.own.key_file, &self.defaults.key_file).cloned();
-        let (chain, key_path) = match (chain, key) {
-            (None, None) => return None,
-            (Some(chain), Some(key)) => (chain, key),
-            (Some(alone), None) => {
-                let title = "`cert_file` without `key_file`";
-                self.complain(alone.span, title, "a certificate is shown with its key");
-                return None;
-            }
-            (None, Some(alone)) => {
-                let title = "`key_file` without `cert_file`";
-                self.complain(alone.span, title, "a key proves a certificate");
-                return None;
-            }
-        };
-        let certificates = self.certificates(&chain, "cert_file");
-        let pem = self.pem(&key_path, "key_file");
-        let key = match PrivateKeyDer::from_pem_slice(&pem?) {
-            Ok(key) => key,
-            Err(_) => {
-                let title = "`key_file` holds no private key";
-                self.complain(key_path.span, title, "PEM, without a passphrase");
-                return None;
-            }
-        };
-        let identity = Identity {
-            chain: certificates?,
-            key,
-        };
-        let provider = rustls::crypto::ring::default_provider();
-        let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
-        match rustls::sign::CertifiedKey::from_der(chain, key, &provider) {
-            Ok(_) => Some(Arc::new(identity)),
-            Err(error) => {
-                let title = "`cert_file` and `key_file` cannot be used together";
-                self.complain(key_path.span, title, error.to_string());
-                None
-            }
-        }
-    }
-
-    fn certificates(
-        &mut self,
-        path: &Typed<String>,
-        key: &str,
-    ) -> Option<Vec<CertificateDer<'static>>> {
-        let pem = self.pem(path, key)?;
-        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        match read {
-            Ok(certificates) if !certificates.is_empty() => Some(certificates),
-            _ => {
-                let title = format!("`{key}` holds no certificate");
-                self.complain(path.span.clone(), title, "PEM: -----BEGIN CERTIFICATE-----");
-                None
-            }
-        }
-    }
-
-    fn pem(&mut self, path: &Typed<String>, key: &str) -> Option<Vec<u8>> {
-        let file = self.out.substitute(path, self.sources)?.value;
-        match read_limited(&self.sources.folder.join(&file), MAX_PEM) {
-            Ok(bytes) => Some(bytes),
-            Err(why) => {
-                let title = format!("`{key}` cannot be read");
-                self.complain(path.span.clone(), title, why);
-                None
-            }
-        }
     }
 }
 

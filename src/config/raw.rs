@@ -9,7 +9,7 @@ use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
 use super::{CONCURRENCY, ScheduleSettings};
-use crate::model::{EraMode, Redirects, TraceContext};
+use crate::model::{EraMode, OtlpProtocol, Redirects, TraceContext};
 
 /// The keys that a `[[server]]` and `[defaults]` share.
 const SHARED_KEYS: [&str; 20] = [
@@ -42,6 +42,16 @@ pub(super) const ERAS: [(&str, EraMode); 4] = [
     ("legacy", EraMode::Legacy),
     ("modern", EraMode::Modern),
     ("both", EraMode::Both),
+];
+
+const TELEMETRY_KEYS: [&str; 7] = [
+    "endpoint",
+    "protocol",
+    "headers",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "tracestate",
 ];
 
 /// A whole file.
@@ -122,8 +132,16 @@ impl RawNetwork {
 pub(super) type Pair = (Typed<String>, Typed<String>);
 
 /// `[telemetry]`.
+#[derive(Default)]
 pub(super) struct RawTelemetry {
+    /// The keys that are there, whatever their type.
+    pub(super) given: Vec<&'static str>,
     pub(super) endpoint: Option<Typed<String>>,
+    pub(super) protocol: Option<OtlpProtocol>,
+    pub(super) headers: Vec<Pair>,
+    pub(super) ca_file: Option<Typed<String>>,
+    pub(super) cert_file: Option<Typed<String>>,
+    pub(super) key_file: Option<Typed<String>>,
     pub(super) tracestate: Option<Typed<String>>,
 }
 
@@ -271,14 +289,19 @@ fn read_schedule<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) ->
 }
 
 fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawTelemetry {
-    let mut keys = Keys::of(
-        table,
-        "[telemetry]",
-        &["endpoint", "tracestate"],
-        complaints,
-    );
+    let mut keys = Keys::of(table, "[telemetry]", &TELEMETRY_KEYS, complaints);
+    let given = TELEMETRY_KEYS
+        .into_iter()
+        .filter(|key| table.contains_key(*key))
+        .collect();
     RawTelemetry {
+        given,
         endpoint: keys.text("endpoint"),
+        protocol: keys.word("protocol", &OtlpProtocol::NAMES),
+        headers: keys.text_table("headers").unwrap_or_default(),
+        ca_file: keys.text("ca_file"),
+        cert_file: keys.text("cert_file"),
+        key_file: keys.text("key_file"),
         tracestate: keys.text("tracestate"),
     }
 }

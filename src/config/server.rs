@@ -5,11 +5,10 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-
 use super::checked::Findings;
 use super::complaint::Complaint;
-use super::endpoint::{check_address, http_endpoint, shown_header, shown_url};
+use super::endpoint::{check_address, http_endpoint, shown_url};
+use super::header::check_header;
 use super::keys::Typed;
 use super::network::{NetworkChecker, family_of};
 use super::profile::{self, Profiles};
@@ -66,8 +65,8 @@ impl<'a> ServerChecker<'a> {
         self.timing = timing::of_defaults(self.defaults, self.sources, self.out);
         self.timeout(self.defaults);
         self.profile_of(self.defaults);
-        for (name, value) in &self.defaults.headers {
-            self.header(name, value, &mut Vec::new());
+        for header in &self.defaults.headers {
+            check_header(header, &mut Vec::new(), self.sources, self.out);
         }
     }
 
@@ -274,46 +273,15 @@ impl<'a> ServerChecker<'a> {
         let mut headers: Vec<_> = raw
             .headers
             .iter()
-            .filter_map(|(name, value)| self.header(name, value, secrets))
+            .filter_map(|header| check_header(header, secrets, self.sources, self.out))
             .collect();
         // What is wrong with those of [defaults] has been said once.
         let said = self.out.errors.len();
-        headers.extend(inherited.filter_map(|(name, value)| self.header(name, value, secrets)));
+        headers.extend(
+            inherited.filter_map(|header| check_header(header, secrets, self.sources, self.out)),
+        );
         self.out.errors.truncate(said);
         headers
-    }
-
-    fn header(
-        &mut self,
-        name: &Typed<String>,
-        value: &Typed<String>,
-        secrets: &mut Vec<Secret>,
-    ) -> Option<Header> {
-        let text = self.out.substitute(value, self.sources)?;
-        let Ok(header) = name.value.parse::<HeaderName>() else {
-            self.out.error(Complaint::at(
-                name.span.clone(),
-                "this is no name for a header",
-                "letters, digits and hyphens",
-            ));
-            return None;
-        };
-        let Ok(mut header_value) = HeaderValue::from_str(&text.value) else {
-            self.out.error(Complaint::at(
-                value.span.clone(),
-                format!("the value of header {header} cannot be sent"),
-                "it holds a line end or a control character",
-            ));
-            return None;
-        };
-        header_value.set_sensitive(true);
-        secrets.extend(text.secrets);
-        secrets.extend(secrets_of_header(&text.value));
-        Some(Header {
-            name: header,
-            value: header_value,
-            shown: shown_header(&text.shown),
-        })
     }
 
     fn env(&mut self, raw: &RawServer, secrets: &mut Vec<Secret>) -> BTreeMap<String, String> {
@@ -445,19 +413,3 @@ impl<'a> ServerChecker<'a> {
 
 /// A value of the environment that is typed in clear and shorter than this is a setting, not a secret.
 const SHORTEST_CLEAR_SECRET: usize = 8;
-
-/// A header's value and its parts, typed in clear or not: all but the name of a scheme (`Bearer`) and of cookies.
-fn secrets_of_header(value: &str) -> Vec<Secret> {
-    let is_scheme = |index: usize, part: &str| {
-        index == 0 && part != value && part.chars().all(|c| c.is_ascii_alphabetic())
-    };
-    let parts = value.split([' ', ';', ',']).filter(|part| !part.is_empty());
-    let parts = parts
-        .enumerate()
-        .filter(|(index, part)| !is_scheme(*index, part))
-        .map(|(_, part)| part.split_once('=').map_or(part, |(_, value)| value));
-    std::iter::once(value)
-        .chain(parts)
-        .map(Secret::new)
-        .collect()
-}

@@ -1,4 +1,4 @@
-//! `[telemetry]` and `[traces]`, judged.
+//! `[traces]`, judged.
 
 use std::time::Duration;
 
@@ -6,41 +6,14 @@ use super::checked::Findings;
 use super::complaint::Complaint;
 use super::endpoint::check_url;
 use super::keys::Typed;
-use super::raw::{RawTelemetry, RawTraces};
+use super::raw::RawTraces;
 use super::substitute::Sources;
-use super::{DEFAULT_TRACESTATE, TelemetrySettings, tracestate};
 use crate::model::TracesSettings;
 
 /// Windows of evidence: shorter ones hold no baseline, longer ones are cut by most backends.
 const WINDOWS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(24 * 3600));
 /// Times at which a backend is asked about one incident; each is a handful of queries.
 const MAX_RECHECKS: usize = 10;
-
-pub(super) fn check_telemetry(
-    raw: Option<RawTelemetry>,
-    sources: &Sources<'_>,
-    out: &mut Findings,
-) -> TelemetrySettings {
-    let (endpoint, state) = raw.map_or((None, None), |raw| (raw.endpoint, raw.tracestate));
-    let endpoint = endpoint.and_then(|endpoint| {
-        let text = out.substitute(&endpoint, sources)?;
-        check_url(&text.value, &endpoint.span, "endpoint", out)
-    });
-    let tracestate = state.and_then(|state| match tracestate::check(&state.value) {
-        Ok(()) => Some(state.value),
-        Err(why) => {
-            out.error(
-                Complaint::at(state.span, "`tracestate` is not valid", why)
-                    .help("W3C Trace Context: key=value pairs with commas between, such as alivemcp=probe,vendor=otlp"),
-            );
-            None
-        }
-    });
-    TelemetrySettings {
-        endpoint,
-        tracestate: tracestate.unwrap_or_else(|| DEFAULT_TRACESTATE.to_owned()),
-    }
-}
 
 pub(super) fn check_traces(
     raw: RawTraces,

@@ -12,11 +12,13 @@ mod id;
 mod layer;
 mod profile;
 mod reason;
+mod receiver;
 mod result;
 mod state;
 mod status;
 mod target;
 mod text;
+mod tls;
 mod verdict;
 
 pub use conversation::{Conversation, Remark, RemarkKind};
@@ -31,6 +33,7 @@ pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use layer::{Layer, Outcome, Phase};
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
+pub use receiver::{OtlpProtocol, ReceiverSettings};
 pub use result::{
     Dialect, Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo,
     SessionEnd, Shortfall,
@@ -38,9 +41,9 @@ pub use result::{
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
-    CommandLine, Endpoint, EraMode, Header, HttpEndpoint, Identity, IpFamily, Network, Proxy,
-    Redirects, Secret, ServiceName, Target, Timing, TlsSettings, TraceContext, TracesSettings,
-    Transport,
+    CommandLine, Endpoint, EraMode, Header, HttpEndpoint, IpFamily, Network, Proxy, Redirects,
+    Secret, ServiceName, Target, Timing, TlsSettings, TraceContext, TracesSettings, Transport,
 };
 pub use text::{Text, escaped, escaped_lines, is_unsafe};
+pub use tls::{ClientTls, Identity, Pem};
 pub use verdict::{Control, Judgement, Rule, Verdict};

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
 use url::Url;
 
 use serde::Serialize;
@@ -216,27 +217,13 @@ pub struct Proxy {
 #[derive(Clone, Debug, Default)]
 pub struct TlsSettings {
     /// `ca_file`: trusted in place of the platform's roots.
-    pub roots: Option<Arc<[CertificateDer<'static>]>>,
+    pub roots: Option<Arc<RootCertStore>>,
     /// `cert_file` and `key_file`.
-    pub identity: Option<Arc<Identity>>,
+    pub identity: Option<Arc<CertifiedKey>>,
     /// Asked for, and looked for in the certificate, in place of the URL's host.
     pub server_name: Option<String>,
     /// Any certificate will do.
     pub insecure_skip_verify: bool,
-}
-
-/// A client's certificate, which belongs to its key.
-pub struct Identity {
-    /// From the client's own on.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// Its key.
-    pub key: PrivateKeyDer<'static>,
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// A program to start.

@@ -127,8 +127,8 @@ impl Tls<'_> {
             _ => name_of(self.url),
         };
         let demands = tls::Demands {
-            roots: settings.roots.as_deref(),
-            identity: settings.identity.as_deref().filter(|_| self.own),
+            roots: settings.roots.as_ref(),
+            identity: settings.identity.as_ref().filter(|_| self.own),
             skip_verify: settings.insecure_skip_verify && self.own,
             http2: true,
         };

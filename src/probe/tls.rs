@@ -7,6 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -15,15 +16,15 @@ use tokio_rustls::client::TlsStream;
 
 use super::fault::{Fault, reason_of_io};
 use super::socket::Stream;
-use crate::model::{Identity, Reason};
+use crate::model::Reason;
 
 /// What a handshake is to demand and to offer.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Demands<'a> {
     /// Trusted in place of the platform's roots.
-    pub(super) roots: Option<&'a [CertificateDer<'static>]>,
+    pub(super) roots: Option<&'a Arc<RootCertStore>>,
     /// Shown when the server asks for a client's certificate.
-    pub(super) identity: Option<&'a Identity>,
+    pub(super) identity: Option<&'a Arc<CertifiedKey>>,
     /// Any certificate will do.
     pub(super) skip_verify: bool,
     /// HTTP/2 is offered besides HTTP/1.1.
@@ -84,8 +85,7 @@ fn build(demands: &Demands<'_>) -> Result<Arc<ClientConfig>, String> {
         .with_custom_certificate_verifier(verifier);
     let mut config = match demands.identity {
         Some(identity) => builder
-            .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-            .map_err(|error| error.to_string())?,
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity)))),
         None => builder.with_no_client_auth(),
     };
     // A resumed session would skip the certificate, which is what is to be looked at.
@@ -111,16 +111,13 @@ fn platform(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier
 
 /// `ca_file`.
 fn trusting(
-    roots: &[CertificateDer<'static>],
+    roots: &Arc<RootCertStore>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    let mut store = RootCertStore::empty();
-    // A bundle may hold what is no authority; the others count.
-    store.add_parsable_certificates(roots.iter().cloned());
     let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
+        WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
             .build()
-            .map_err(|error| format!("`ca_file` holds no usable certificate: {error}"))?;
+            .map_err(|error| error.to_string())?;
     Ok(verifier)
 }
 

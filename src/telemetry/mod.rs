@@ -3,7 +3,9 @@
 //! Nothing here can delay or fail a probe: a result is put on a bounded queue or dropped and counted, and
 //! one task turns results into spans and exports them.
 
+mod exporter;
 mod names;
+mod receiver;
 mod settings;
 mod spans;
 
@@ -11,14 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::model::{ProbeResult, Target, TraceId};
 
+use exporter::Exporter;
 pub use settings::ExportSettings;
 
 /// Spans of one probe, roughly: the queue holds results and is bounded in spans.
@@ -56,9 +57,9 @@ impl Telemetry {
             warn(warning);
         }
         let counts = Arc::new(Counts::default());
-        let queue = settings.endpoint.as_ref().and_then(|endpoint| {
-            let exporter = exporter(endpoint, settings)
-                .inspect_err(|_| warn("spans are not exported: the endpoint is no usable URL"))
+        let queue = settings.receiver.as_ref().and_then(|receiver| {
+            let exporter = Exporter::new(receiver, settings)
+                .inspect_err(|error| warn(&format!("{error}: no span is exported")))
                 .ok()?;
             let capacity = settings.queue.div_ceil(SPANS_PER_PROBE);
             let (sender, receiver) = mpsc::channel(capacity);
@@ -108,29 +109,8 @@ impl Telemetry {
     }
 }
 
-fn exporter(
-    endpoint: &str,
-    settings: &ExportSettings,
-) -> Result<SpanExporter, Box<dyn std::error::Error>> {
-    let client = reqwest::Client::builder()
-        .timeout(settings.timeout)
-        .build()?;
-    let mut exporter = SpanExporter::builder()
-        .with_http()
-        .with_http_client(client)
-        .with_endpoint(endpoint)
-        .with_timeout(settings.timeout)
-        .build()?;
-    let mut resource = Resource::builder();
-    if !settings.service_named {
-        resource = resource.with_service_name("mcpprobe");
-    }
-    exporter.set_resource(&resource.build());
-    Ok(exporter)
-}
-
 struct Worker {
-    exporter: SpanExporter,
+    exporter: Exporter,
     settings: ExportSettings,
     counts: Arc<Counts>,
     warn: Warn,
@@ -194,9 +174,9 @@ impl Worker {
                 .fetch_add(spans, Ordering::Relaxed);
             // Once: an exporter that is down for a day is one piece of news.
             if !self.counts.warned.swap(true, Ordering::Relaxed) {
-                let endpoint = self.settings.shown_endpoint();
                 (self.warn)(&format!(
-                    "spans cannot be exported to {endpoint}, they are dropped until it takes them again: {error}"
+                    "spans cannot be exported to {}, they are dropped until it takes them again: {error}",
+                    self.exporter.shown()
                 ));
             }
         } else {

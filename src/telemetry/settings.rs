@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use url::Url;
-
+use super::receiver::{Receiver, Variables};
 use super::spans::AttributeLimits;
+use crate::model::ReceiverSettings;
 
 /// How spans are exported.
 #[derive(Clone, Debug)]
 pub struct ExportSettings {
-    pub(super) endpoint: Option<String>,
+    pub(super) receiver: Option<Receiver>,
     pub(super) queue: usize,
     pub(super) batch: usize,
     pub(super) delay: Duration,
@@ -38,34 +38,15 @@ const DELAY: Duration = Duration::from_secs(1);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ExportSettings {
-    /// Reads the environment through `env`; `configured` is `[telemetry] endpoint`.
-    pub fn read(configured: Option<&Url>, env: &dyn Fn(&str) -> Option<String>) -> Self {
+    /// Reads the environment through `env`; `configured` is `[telemetry]`.
+    pub fn read(configured: &ReceiverSettings, env: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| {
             env(name)
                 .map(|v| v.trim().to_owned())
                 .filter(|v| !v.is_empty())
         };
         let mut warnings = Vec::new();
-        let mut endpoint = endpoint(configured, &set);
-        if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            endpoint = None;
-        }
-        match set("OTEL_TRACES_EXPORTER").as_deref() {
-            None | Some("otlp") => {}
-            Some("none") => endpoint = None,
-            Some(other) => {
-                warnings.push(format!("OTEL_TRACES_EXPORTER={other} is not supported, only otlp and none: no span is exported"));
-                endpoint = None;
-            }
-        }
-        let protocol = set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-            .or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
-        if let Some(other) = protocol.filter(|protocol| protocol != "http/protobuf")
-            && endpoint.is_some()
-        {
-            warnings.push(format!("the OTLP protocol {other} is not supported, only http/protobuf: no span is exported"));
-            endpoint = None;
-        }
+        let receiver = Receiver::read(configured, &set, &mut warnings);
         let mut number = |name: &str, default: usize| match set(name).map(|v| v.parse::<usize>()) {
             None => default,
             Some(Ok(value)) => value,
@@ -87,7 +68,7 @@ impl ExportSettings {
         let service_named = set("OTEL_SERVICE_NAME").is_some()
             || set("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|a| a.contains("service.name="));
         Self {
-            endpoint,
+            receiver,
             queue,
             batch,
             delay: from_millis(delay),
@@ -101,21 +82,6 @@ impl ExportSettings {
             warnings,
         }
     }
-
-    /// The receiver as it may be shown: a URL may hold credentials.
-    pub(super) fn shown_endpoint(&self) -> String {
-        let url = self
-            .endpoint
-            .as_deref()
-            .and_then(|endpoint| Url::parse(endpoint).ok());
-        url.map(|url| url.origin().ascii_serialization())
-            .unwrap_or_default()
-    }
-
-    /// Whether any span is exported.
-    pub fn is_on(&self) -> bool {
-        self.endpoint.is_some()
-    }
 }
 
 fn from_millis(millis: usize) -> Duration {
@@ -126,18 +92,9 @@ fn as_millis(duration: Duration) -> usize {
     usize::try_from(duration.as_millis()).unwrap_or(usize::MAX)
 }
 
-/// The URL that spans are posted to: the variable for traces as it is, the others with the path added.
-fn endpoint(configured: Option<&Url>, set: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    if let Some(exact) = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-        return Some(exact);
-    }
-    let base = set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| configured.map(Url::to_string))?;
-    Some(format!("{}/v1/traces", base.trim_end_matches('/')))
-}
-
 /// The share of probes whose spans are exported. Our spans are roots, so the parent-based samplers are
 /// what they are based on. What goes over the wire to a server is always sampled.
-fn sampled(set: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> f64 {
+fn sampled(set: Variables<'_>, warnings: &mut Vec<String>) -> f64 {
     let Some(sampler) = set("OTEL_TRACES_SAMPLER") else {
         return 1.0;
     };
@@ -168,8 +125,7 @@ mod tests {
     use super::*;
 
     fn read(vars: &[(&str, &str)]) -> ExportSettings {
-        let configured = Url::parse("http://configured:4318").unwrap();
-        ExportSettings::read(Some(&configured), &|name| {
+        ExportSettings::read(&ReceiverSettings::default(), &|name| {
             vars.iter()
                 .find(|(known, _)| *known == name)
                 .map(|(_, value)| (*value).to_owned())
@@ -177,44 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins() {
-        assert_eq!(
-            read(&[]).endpoint.unwrap(),
-            "http://configured:4318/v1/traces"
-        );
-        let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:4318/");
-        assert_eq!(
-            read(&[general]).endpoint.unwrap(),
-            "http://env:4318/v1/traces"
-        );
-        let exact = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://env/custom");
-        assert_eq!(
-            read(&[general, exact]).endpoint.unwrap(),
-            "http://env/custom"
-        );
-    }
-
-    #[test]
-    fn variables_that_the_sdk_ignores_are_honoured() {
-        for (name, value) in [
-            ("OTEL_SDK_DISABLED", "true"),
-            ("OTEL_TRACES_EXPORTER", "none"),
-            ("OTEL_TRACES_EXPORTER", "zipkin"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ] {
-            assert!(!read(&[(name, value)]).is_on(), "{name}={value}");
-        }
+    fn numbers_of_the_environment_are_honoured_and_others_told() {
         let cut = read(&[("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")]);
         assert_eq!(cut.limits.value_length, 5);
-        assert!(
-            !read(&[("OTEL_TRACES_EXPORTER", "zipkin")])
-                .warnings
-                .is_empty()
-        );
-        assert!(
-            !read(&[("OTEL_BSP_SCHEDULE_DELAY", "soon")])
-                .warnings
-                .is_empty()
-        );
+        assert!(cut.warnings.is_empty());
+        for vars in [
+            [("OTEL_BSP_SCHEDULE_DELAY", "soon")],
+            [("OTEL_TRACES_SAMPLER", "sometimes")],
+        ] {
+            assert_eq!(read(&vars).warnings.len(), 1, "{vars:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What several tests need: the program, other programs, free ports, waiting.
 
+mod certificates;
 pub(crate) mod pty;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+pub(crate) use certificates::Certificates;
 
 /// The longest that any test waits for something that has to come. Machines of tests are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -195,30 +198,51 @@ pub(crate) fn http(
 pub(crate) struct Jaeger {
     pub(crate) program: Program,
     pub(crate) query: u16,
+    /// OTLP over HTTP.
     pub(crate) otlp: u16,
+    /// OTLP over gRPC.
+    pub(crate) grpc: u16,
 }
 
 impl Jaeger {
     pub(crate) fn start() -> Self {
-        let (query, otlp) = (free_port(), free_port());
+        Self::start_with(None)
+    }
+
+    /// Its receivers speak TLS as `localhost` and want a client's certificate.
+    pub(crate) fn start_with_tls(certificates: &Certificates) -> Self {
+        Self::start_with(Some(certificates))
+    }
+
+    fn start_with(certificates: Option<&Certificates>) -> Self {
+        let (query, otlp, grpc) = (free_port(), free_port(), free_port());
+        let mut command = Command::new(cache().join("jaeger/jaeger"));
+        let config = |name: &str| format!("--config=file:{}", here(name).display());
+        command.arg(config("servers/jaeger.yaml"));
+        if let Some(certificates) = certificates {
+            command
+                .arg(config("servers/jaeger-tls.yaml"))
+                .env("CERTIFICATES", certificates.folder.path());
+        }
         let program = Program::start(
-            Command::new(cache().join("jaeger/jaeger"))
-                .arg("--config")
-                .arg(format!("file:{}", here("servers/jaeger.yaml").display()))
+            command
                 .env("QUERY_PORT", query.to_string())
                 .env("OTLP_HTTP_PORT", otlp.to_string())
-                .env("OTLP_GRPC_PORT", free_port().to_string())
+                .env("OTLP_GRPC_PORT", grpc.to_string())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null()),
             query,
         );
-        eventually("the OTLP receiver", || {
-            TcpStream::connect(("127.0.0.1", otlp)).ok()
-        });
+        for port in [otlp, grpc] {
+            eventually("the OTLP receiver", || {
+                TcpStream::connect(("127.0.0.1", port)).ok()
+            });
+        }
         Self {
             program,
             query,
             otlp,
+            grpc,
         }
     }
 
@@ -285,6 +309,10 @@ impl Demo {
             port,
             control,
         }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/mcp", self.port)
     }
 
     pub(crate) fn fail(&self, mode: &str) {
