@@ -51,11 +51,14 @@ pub(super) fn refused(head: &Head) -> Option<Fault> {
     let challenge = (!lines.is_empty()).then(|| lines.join(", "));
     let fault = match (status, challenge) {
         (StatusCode::UNAUTHORIZED, Some(challenge)) => {
-            let scheme = challenge.split_whitespace().next().unwrap_or_default();
-            Fault::new(
-                Reason::AuthRequired,
-                format!("HTTP 401 Unauthorized: the server asks for a credential ({scheme})"),
-            )
+            let (scheme, says) = challenge.split_once(' ').unwrap_or((&challenge, ""));
+            let mut message =
+                format!("HTTP 401 Unauthorized: the server asks for a credential ({scheme})");
+            if !says.is_empty() {
+                message.push_str(": ");
+                message.push_str(says);
+            }
+            Fault::new(Reason::AuthRequired, message)
         }
         (StatusCode::FORBIDDEN, Some(challenge)) if challenge.contains("insufficient_scope") => {
             Fault::new(

@@ -167,6 +167,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
     fn is_protocol_rejection(&self, fault: &Fault) -> bool {
         match fault.reason {
             Reason::JsonrpcError => true,
+            Reason::UnsupportedProtocolVersion => fault.jsonrpc_code.is_some(),
             Reason::HttpStatus => matches!(fault.http_status, Some(400..=499)),
             _ => false,
         }
@@ -398,7 +399,14 @@ impl<'t, 'c> Ladder<'t, 'c> {
             step: self.handshake_step(),
         };
         let answer = self.channel.ask(self.record, &call).await?;
-        let result = answer.map_err(|error| self.with_status(operation, &error))?;
+        let result = answer.map_err(|error| {
+            let mut fault = self.with_status(operation, &error);
+            // A modern server says so in answer to `initialize`, too.
+            if error.code == rpc::UNSUPPORTED_VERSION {
+                fault.reason = Reason::UnsupportedProtocolVersion;
+            }
+            fault
+        })?;
         let version = initialize::read_result(&result, self.record)?;
         if self.target.profile.depth < Layer::Initialize {
             return Ok(Era::Legacy);

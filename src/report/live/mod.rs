@@ -149,9 +149,7 @@ fn counts<'r>(rows: impl Iterator<Item = &'r Row>) -> Vec<(State, String)> {
 mod tests {
     use super::*;
     use crate::config::AdHoc;
-    use crate::model::{
-        Failure, Layer, LayerResult, Outcome, Reason, SessionEnd, SpanId, Text, TraceId,
-    };
+    use crate::model::{Failure, Layer, LayerResult, Outcome, Reason, Text};
 
     const WIDE: Size = Size {
         width: 101,
@@ -163,8 +161,8 @@ mod tests {
     }
 
     fn row(name: &str, state: State) -> Row {
-        let url = url::Url::parse("http://127.0.0.1:9/mcp").unwrap();
-        let mut target = AdHoc::Url(url).target().unwrap();
+        let url = "http://127.0.0.1:9/mcp".to_owned();
+        let mut target = AdHoc::Url(url).target(None, &|_| None).unwrap();
         name.clone_into(&mut target.name);
         Row {
             target: Arc::new(target),
@@ -191,8 +189,6 @@ mod tests {
         let result = ProbeResult {
             started_at: at(1_000),
             duration: Duration::from_micros(1_300),
-            trace_id: TraceId::random(),
-            root_span: SpanId::random(),
             state,
             failure: fails.then(|| Failure {
                 layer: Layer::Http,
@@ -201,18 +197,11 @@ mod tests {
                 http_status: None,
                 jsonrpc_code: None,
             }),
-            era: None,
-            protocol_version: None,
-            server: None,
-            tools: None,
-            session_id: None,
             layers: outcomes.map(|outcome| LayerResult {
                 outcome,
                 ..LayerResult::default()
             }),
-            operations: Vec::new(),
-            notes: Vec::new(),
-            session_end: SessionEnd::NotNeeded,
+            ..ProbeResult::passed()
         };
         Row {
             since: Some(at(815)),
