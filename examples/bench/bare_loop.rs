@@ -15,7 +15,7 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use super::server::{Recorded, SESSION_ID};
-use super::{TARGETS, Trouble, client};
+use super::{AT_ONCE, TARGETS, Trouble, client};
 
 /// A recorded request, ready to be sent again.
 struct Replay {
@@ -35,6 +35,31 @@ pub(crate) async fn run(server: SocketAddr) -> Result<(), Trouble> {
     let replays: Rc<[Replay]> = replays.into();
     println!("{server}");
     LocalSet::new().run_until(paced(server, replays)).await
+}
+
+/// The same as often as this core can, [`AT_ONCE`] at a time.
+pub(crate) async fn run_flat_out(server: SocketAddr) -> Result<(), Trouble> {
+    let recording = client::recording(server).await?;
+    let replays: Vec<_> = recording
+        .into_iter()
+        .map(Replay::new)
+        .collect::<Result<_, _>>()?;
+    let replays: Rc<[Replay]> = replays.into();
+    println!("{server}");
+    let flat_out = async {
+        for _ in 0..AT_ONCE {
+            let replays = Rc::clone(&replays);
+            tokio::task::spawn_local(async move {
+                loop {
+                    if let Err(trouble) = handshake(server, &replays).await {
+                        eprintln!("TROUBLE in the bare loop: {trouble}");
+                    }
+                }
+            });
+        }
+        std::future::pending().await
+    };
+    LocalSet::new().run_until(flat_out).await
 }
 
 async fn paced(server: SocketAddr, replays: Rc<[Replay]>) -> Result<(), Trouble> {

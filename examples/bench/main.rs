@@ -17,7 +17,9 @@
 mod bare_loop;
 mod client;
 mod command;
+mod engine;
 mod program;
+mod rmcp_client;
 mod server;
 mod table;
 mod window;
@@ -41,6 +43,16 @@ type Trouble = Box<dyn Error>;
 
 /// Targets, each probed once a second.
 const TARGETS: usize = 2_000;
+
+/// Handshakes at once of what runs without a pace.
+const AT_ONCE: usize = 64;
+
+/// What runs without a pace: its role and its name.
+const FLAT_OUT: [(&str, &str); 3] = [
+    ("loop-flat-out", "bare hyper loop, 64 at once"),
+    ("engine", "engine alone, 64 at once"),
+    ("rmcp", "rmcp's client, 64 at once"),
+];
 
 /// The loop and each subject take turns this often, and each turn has this many windows.
 const TURNS: usize = 4;
@@ -73,6 +85,24 @@ enum Role {
         /// The server
         server: SocketAddr,
     },
+    /// The bare loop without a pace
+    #[command(hide = true)]
+    LoopFlatOut {
+        /// The server
+        server: SocketAddr,
+    },
+    /// The probing engine without a pace
+    #[command(hide = true)]
+    Engine {
+        /// The server
+        server: SocketAddr,
+    },
+    /// rmcp's client without a pace
+    #[command(hide = true)]
+    Rmcp {
+        /// The server
+        server: SocketAddr,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -80,6 +110,11 @@ async fn main() -> ExitCode {
     let done = match Options::parse().role {
         Some(Role::Server) => program::until_orphaned(server::serve()).await,
         Some(Role::Loop { server }) => program::until_orphaned(bare_loop::run(server)).await,
+        Some(Role::LoopFlatOut { server }) => {
+            program::until_orphaned(bare_loop::run_flat_out(server)).await
+        }
+        Some(Role::Engine { server }) => program::until_orphaned(engine::run(server)).await,
+        Some(Role::Rmcp { server }) => program::until_orphaned(rmcp_client::run(server)).await,
         None => bench().await,
     };
     match done {
@@ -175,7 +210,7 @@ impl Bench {
             for (index, paced) in paced.iter_mut().enumerate() {
                 let (windows, memory) =
                     match index.checked_sub(1).and_then(|i| self.subjects.get(i)) {
-                        None => self.measure_loop().await?,
+                        None => self.measure_role("loop").await?,
                         Some(subject) => self.measure_watch(subject, turn == 0).await?,
                     };
                 paced.turns.push(windows);
@@ -186,12 +221,29 @@ impl Bench {
             check_url,
             check_file,
             paced,
+            flat_out: self.flat_out().await?,
         })
     }
 
-    async fn measure_loop(&self) -> Result<(Vec<Window>, u64), Trouble> {
+    async fn flat_out(&self) -> Result<Vec<table::Paced>, Trouble> {
+        let mut subjects: Vec<_> = FLAT_OUT
+            .iter()
+            .map(|(_, name)| table::Paced::new(name))
+            .collect();
+        for turn in 0..TURNS {
+            eprintln!("flat out, turn {} of {TURNS}", turn + 1);
+            for ((role, _), subject) in FLAT_OUT.iter().zip(&mut subjects) {
+                let (windows, memory) = self.measure_role(role).await?;
+                subject.turns.push(windows);
+                subject.memory = subject.memory.max(memory);
+            }
+        }
+        Ok(subjects)
+    }
+
+    async fn measure_role(&self, role: &str) -> Result<(Vec<Window>, u64), Trouble> {
         let server = self.server.to_string();
-        let (program, _) = Program::start_role(&["loop", &server]).await?;
+        let (program, _) = Program::start_role(&[role, &server]).await?;
         tokio::time::sleep(WARM_UP_LOOP).await;
         let windows = window::windows(&program, self.server, WINDOWS).await?;
         let memory = program.peak_memory()?;

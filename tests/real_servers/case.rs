@@ -37,6 +37,7 @@ pub(super) struct Case {
     auto: Expected,
     legacy: Option<Expected>,
     modern: Option<Expected>,
+    both: Option<Expected>,
 }
 
 /// What has to be said with one `era` in the configuration: keys of a target of `check --format json`, of `message` a
@@ -92,7 +93,12 @@ impl Case {
             "streamable_http"
         };
         case.auto.complete("auto", transport);
-        for (era, expected) in [("legacy", &mut case.legacy), ("modern", &mut case.modern)] {
+        let others = [
+            ("legacy", &mut case.legacy),
+            ("modern", &mut case.modern),
+            ("both", &mut case.both),
+        ];
+        for (era, expected) in others {
             if let Some(expected) = expected {
                 expected.complete(era, transport);
             }
@@ -102,7 +108,11 @@ impl Case {
 
     /// What is expected with each `era` in which it is to be probed.
     pub(super) fn expectations(&self) -> impl Iterator<Item = (&'static str, &Expected)> {
-        let others = [("legacy", &self.legacy), ("modern", &self.modern)];
+        let others = [
+            ("legacy", &self.legacy),
+            ("modern", &self.modern),
+            ("both", &self.both),
+        ];
         let others = others
             .into_iter()
             .filter_map(|(era, expected)| Some((era, expected.as_ref()?)));
@@ -131,7 +141,7 @@ impl Expected {
             default("reason", Value::Null);
             // Every SDK of today agrees to the newest version of its era.
             let version = match default("era", json!(era)).as_str() {
-                Some("modern") => "2026-07-28",
+                Some("modern" | "both") => "2026-07-28",
                 _ => "2025-11-25",
             };
             default("protocol_version", json!(version));

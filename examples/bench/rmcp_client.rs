@@ -1,0 +1,32 @@
+//! The client of Rust's SDK, a new one for each handshake: what others spend.
+
+use std::net::SocketAddr;
+
+use rmcp::ServiceExt;
+use rmcp::transport::StreamableHttpClientTransport;
+
+use super::{AT_ONCE, Trouble};
+
+/// Shakes hands with `server` as often as this core can, [`AT_ONCE`] at a time.
+pub(crate) async fn run(server: SocketAddr) -> Result<(), Trouble> {
+    mcpprobe::install_tls_provider();
+    println!("{server}");
+    for _ in 0..AT_ONCE {
+        tokio::spawn(async move {
+            loop {
+                if let Err(trouble) = handshake(server).await {
+                    eprintln!("TROUBLE in rmcp: {trouble}");
+                }
+            }
+        });
+    }
+    std::future::pending().await
+}
+
+async fn handshake(server: SocketAddr) -> Result<(), Trouble> {
+    let transport = StreamableHttpClientTransport::from_uri(format!("http://{server}/mcp"));
+    let client = ().serve(transport).await?;
+    client.list_tools(None).await?;
+    client.cancel().await?;
+    Ok(())
+}
