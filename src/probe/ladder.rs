@@ -144,8 +144,9 @@ impl<'t, 'c> Ladder<'t, 'c> {
         if !self.channel.is_open() {
             self.reopen().await?;
         }
-        let asked = self.record.operations.len();
-        match self.try_discover().await? {
+        let detected = self.try_discover().await?;
+        let asked = self.record.operations.len().saturating_sub(1);
+        match detected {
             Detected::Modern => {
                 // The rejection was negotiation after all; the layers stay those of the discovery.
                 self.record.was_rejected(rejected, &rejection);
@@ -193,8 +194,8 @@ impl<'t, 'c> Ladder<'t, 'c> {
     /// must not look down.
     async fn try_discover(&mut self) -> Result<Detected, Fault> {
         let budget = self.target.timeout / 3;
-        let operation = self.record.operations.len();
         let asked = tokio::time::timeout(budget, self.ask_discover()).await;
+        let operation = self.record.operations.len().saturating_sub(1);
         let detected = match asked {
             Ok(Ok(answer)) => match self.read_discover(&answer) {
                 Discovered::Modern => {
@@ -260,7 +261,19 @@ impl<'t, 'c> Ladder<'t, 'c> {
         }
     }
 
+    /// Asks `server/discover`, twice where the server wants that: the last operation is the one that counts.
     async fn ask_discover(&mut self) -> Result<Answer, Fault> {
+        let operation = self.record.operations.len();
+        let answer = self.ask_discover_once().await?;
+        if !discover::asks_again(&answer) {
+            return Ok(answer);
+        }
+        let what = format!("JSON-RPC error {}", rpc::UNSUPPORTED_VERSION);
+        self.record.was_negotiation(operation, what);
+        self.ask_discover_once().await
+    }
+
+    async fn ask_discover_once(&mut self) -> Result<Answer, Fault> {
         let (id, operation, traceparent) =
             self.begin_handshake(OperationKind::Discover, discover::METHOD);
         #[derive(serde::Serialize)]
