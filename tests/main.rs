@@ -9,6 +9,7 @@ mod architecture;
 mod bad_server;
 mod command_line;
 mod configuration;
+mod conformance;
 mod live;
 mod real_servers;
 mod telemetry;

@@ -228,6 +228,7 @@ impl Round<'_> {
         let wish = Wish {
             hint: None,
             conversation: self.trace_log,
+            call: None,
         };
         let work = move |index: usize| {
             let target = targets.get(index).cloned();

@@ -477,6 +477,7 @@ fn probe_future(
     let wish = Wish {
         hint: dialects.get(index),
         conversation: false,
+        call: None,
     };
     Box::pin(async move {
         let target = target?;

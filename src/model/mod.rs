@@ -19,6 +19,7 @@ mod status;
 mod target;
 mod text;
 mod tls;
+mod tool_call;
 mod verdict;
 
 pub use conversation::{Conversation, Remark, RemarkKind};
@@ -46,4 +47,5 @@ pub use target::{
 };
 pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use tls::{ClientTls, Identity, Pem};
+pub use tool_call::ToolCall;
 pub use verdict::{Control, Judgement, Rule, Verdict};

@@ -215,6 +215,8 @@ pub enum OperationKind {
     Discover,
     /// `tools/list`, all pages.
     ToolsList,
+    /// `tools/call`.
+    ToolsCall,
 }
 
 impl OperationKind {
@@ -225,6 +227,7 @@ impl OperationKind {
             Self::Initialize => "mcp.initialize",
             Self::Discover => "mcp.discover",
             Self::ToolsList => "mcp.tools_list",
+            Self::ToolsCall => "mcp.tools_call",
         }
     }
 
@@ -233,7 +236,7 @@ impl OperationKind {
         match self {
             Self::Negotiate => false,
             Self::Initialize | Self::Discover => matches!(layer, Layer::Http | Layer::Initialize),
-            Self::ToolsList => layer == Layer::ToolsList,
+            Self::ToolsList | Self::ToolsCall => layer == Layer::ToolsList,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The way to the server, over which requests are asked one at a time: HTTP or stdio.
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 
 use super::fault::Fault;
 use super::http_sse::HttpSse;
@@ -24,6 +25,8 @@ pub(super) struct Call {
     pub(super) operation: Option<usize>,
     /// It speaks the modern era.
     pub(super) modern: bool,
+    /// Headers that repeat what stands in the message, where HTTP carries it.
+    pub(super) mirrored: Vec<(HeaderName, HeaderValue)>,
     /// The layers that it belongs to.
     pub(super) step: Step,
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::fault::Fault;
 use super::initialize::{RawServerInfo, server_info};
 use super::record::Record;
-use super::rpc::{self, RpcError};
+use super::rpc::{self, Answer, RpcError};
 use crate::model::{Era, Reason};
 
 pub(super) const METHOD: &str = "server/discover";
@@ -99,6 +99,16 @@ pub(super) fn read_error(error: &RpcError) -> Discovered {
         rpc::HEADER_MISMATCH | rpc::MISSING_CAPABILITY => Discovered::Refused(error.into()),
         code => Discovered::NotModern(format!("JSON-RPC error {code}")),
     }
+}
+
+/// The version that we asked with was refused by a server that supports it. It is still the newest in common, with
+/// which a client has to try again: behind one address may be servers of different age. A second refusal is an answer.
+pub(super) fn asks_again(answer: &Answer) -> bool {
+    answer.as_ref().is_err_and(|error| {
+        error.code == rpc::UNSUPPORTED_VERSION
+            && supported(error)
+                .is_some_and(|versions| versions.iter().any(|v| v == rpc::MODERN_VERSION))
+    })
 }
 
 /// `data.supported` of an unsupported version error.

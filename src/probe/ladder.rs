@@ -1,5 +1,7 @@
 //! The ladder: transport, http, initialize, tools_list, each standing on the one before.
 
+use serde_json::Value;
+
 use super::channel::{Call, Channel};
 use super::discover::{self, Discovered};
 use super::fault::Fault;
@@ -7,8 +9,10 @@ use super::initialize;
 use super::record::{Record, Step};
 use super::rpc::{self, Answer, Meta};
 use super::tools_list::{self, ToolList};
+use super::{mirrored, tools_call};
 use crate::model::{
-    Dialect, Endpoint, Era, EraMode, Layer, OperationKind, Reason, SpanId, Target, Transport,
+    Dialect, Endpoint, Era, EraMode, Layer, OperationKind, Reason, SpanId, Target, ToolCall,
+    Transport,
 };
 
 /// A target being climbed.
@@ -17,6 +21,9 @@ pub(super) struct Ladder<'t, 'c> {
     pub(super) channel: &'c mut Channel<'t>,
     pub(super) record: &'c mut Record,
     next_id: u64,
+    call: Option<&'c ToolCall>,
+    /// `inputSchema` of the tool to be called, once it was listed.
+    schema: Option<Value>,
 }
 
 /// What came of asking `server/discover` in order to find the era.
@@ -34,12 +41,15 @@ impl<'t, 'c> Ladder<'t, 'c> {
         target: &'t Target,
         channel: &'c mut Channel<'t>,
         record: &'c mut Record,
+        call: Option<&'c ToolCall>,
     ) -> Self {
         Self {
             target,
             channel,
             record,
             next_id: 1,
+            call,
+            schema: None,
         }
     }
 
@@ -98,6 +108,9 @@ impl<'t, 'c> Ladder<'t, 'c> {
         if self.target.profile.depth >= Layer::ToolsList {
             self.record.begin(Layer::ToolsList);
             self.list_tools(era == Era::Modern).await?;
+            if let Some(call) = self.call {
+                self.call_tool(call, era == Era::Modern).await?;
+            }
             self.record.pass();
         }
         Ok(())
@@ -144,8 +157,9 @@ impl<'t, 'c> Ladder<'t, 'c> {
         if !self.channel.is_open() {
             self.reopen().await?;
         }
-        let asked = self.record.operations.len();
-        match self.try_discover().await? {
+        let detected = self.try_discover().await?;
+        let asked = self.record.operations.len().saturating_sub(1);
+        match detected {
             Detected::Modern => {
                 // The rejection was negotiation after all; the layers stay those of the discovery.
                 self.record.was_rejected(rejected, &rejection);
@@ -193,8 +207,8 @@ impl<'t, 'c> Ladder<'t, 'c> {
     /// must not look down.
     async fn try_discover(&mut self) -> Result<Detected, Fault> {
         let budget = self.target.timeout / 3;
-        let operation = self.record.operations.len();
         let asked = tokio::time::timeout(budget, self.ask_discover()).await;
+        let operation = self.record.operations.len().saturating_sub(1);
         let detected = match asked {
             Ok(Ok(answer)) => match self.read_discover(&answer) {
                 Discovered::Modern => {
@@ -260,7 +274,19 @@ impl<'t, 'c> Ladder<'t, 'c> {
         }
     }
 
+    /// Asks `server/discover`, twice where the server wants that: the last operation is the one that counts.
     async fn ask_discover(&mut self) -> Result<Answer, Fault> {
+        let operation = self.record.operations.len();
+        let answer = self.ask_discover_once().await?;
+        if !discover::asks_again(&answer) {
+            return Ok(answer);
+        }
+        let what = format!("JSON-RPC error {}", rpc::UNSUPPORTED_VERSION);
+        self.record.was_negotiation(operation, what);
+        self.ask_discover_once().await
+    }
+
+    async fn ask_discover_once(&mut self) -> Result<Answer, Fault> {
         let (id, operation, traceparent) =
             self.begin_handshake(OperationKind::Discover, discover::METHOD);
         #[derive(serde::Serialize)]
@@ -277,6 +303,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
             traceparent,
             operation: Some(operation),
             modern: true,
+            mirrored: Vec::new(),
             step: self.handshake_step(),
         };
         self.channel.ask(self.record, &call).await
@@ -396,6 +423,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
             traceparent: traceparent.clone(),
             operation: Some(operation),
             modern: false,
+            mirrored: Vec::new(),
             step: self.handshake_step(),
         };
         let answer = self.channel.ask(self.record, &call).await?;
@@ -423,6 +451,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
             traceparent,
             operation: None,
             modern: false,
+            mirrored: Vec::new(),
             step: Step::INITIALIZED,
         };
         self.channel.notify(self.record, &call).await?;
@@ -485,6 +514,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 traceparent: traceparent.clone(),
                 operation: Some(operation),
                 modern,
+                mirrored: Vec::new(),
                 step: Step::TOOLS_LIST,
             };
             let answer = self
@@ -502,6 +532,11 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 Err(error) => return Err(self.session_lost(self.with_status(operation, &error))),
             };
             cursor = list.read_page(&result, modern, self.record)?;
+            if let Some(call) = self.call
+                && self.schema.is_none()
+            {
+                self.schema = tools_call::input_schema(&result, &call.tool);
+            }
             self.record.tools = Some(list.count());
             if cursor.is_none() {
                 break;
@@ -511,6 +546,33 @@ impl<'t, 'c> Ladder<'t, 'c> {
         self.record.tools = Some(list.count());
         self.record.missing_tools = list.missing();
         Ok(())
+    }
+
+    async fn call_tool(&mut self, tool: &ToolCall, modern: bool) -> Result<(), Fault> {
+        let schema = self.schema.as_ref();
+        let schema = schema.ok_or_else(|| tools_call::not_listed(&tool.tool))?;
+        let mirrored = if modern && self.channel.transport() == Transport::StreamableHttp {
+            mirrored::headers(tool, schema)?
+        } else {
+            Vec::new()
+        };
+        let (id, operation, traceparent) = self.open(OperationKind::ToolsCall, tools_call::METHOD);
+        let meta = Meta::new(self.target, &traceparent, modern);
+        let call = Call {
+            method: tools_call::METHOD,
+            id: Some(id),
+            body: tools_call::encode(id, tool, meta),
+            traceparent,
+            operation: Some(operation),
+            modern,
+            mirrored,
+            step: Step::TOOLS_LIST,
+        };
+        let answer = self.channel.ask(self.record, &call).await;
+        match answer.map_err(|fault| self.session_lost(fault))? {
+            Ok(result) => tools_call::read_result(&result, &tool.tool, modern, self.record),
+            Err(error) => Err(self.session_lost(self.with_status(operation, &error))),
+        }
     }
 
     /// A JSON-RPC error with the HTTP status that it came with.

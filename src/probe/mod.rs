@@ -19,6 +19,7 @@ mod http_sse;
 mod initialize;
 mod ladder;
 mod limits;
+mod mirrored;
 mod name_server;
 mod process;
 mod proxy;
@@ -31,12 +32,13 @@ mod sse;
 mod stdio;
 mod streamable_http;
 mod tls;
+mod tools_call;
 mod tools_list;
 mod transcript;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Dialect, ProbeResult, Secret, SessionEnd, Target, Text};
+use crate::model::{Dialect, ProbeResult, Secret, SessionEnd, Target, Text, ToolCall};
 use channel::Channel;
 use ladder::Ladder;
 use record::Record;
@@ -46,22 +48,28 @@ pub use stdio::keep_last_lines;
 
 /// What is known and wanted besides the target.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wish {
+pub struct Wish<'w> {
     /// What the target spoke last time, where that is known.
     pub hint: Option<Dialect>,
     /// The whole conversation is wanted, for somebody to read.
     pub conversation: bool,
+    /// A tool to be called once all are listed. There is no layer for it: its failure is one of `tools_list`.
+    pub call: Option<&'w ToolCall>,
 }
 
 /// Probes `target` once.
 ///
 /// Answers `None` when `cancel` ended it early: then nothing is known of the server, and its
 /// session has been ended all the same.
-pub async fn probe(target: &Target, wish: Wish, cancel: &CancellationToken) -> Option<ProbeResult> {
+pub async fn probe(
+    target: &Target,
+    wish: Wish<'_>,
+    cancel: &CancellationToken,
+) -> Option<ProbeResult> {
     let mut channel = Channel::to(target);
     let mut record = Record::start(wish.conversation);
     let root = rpc::traceparent(record.trace_id, record.root_span);
-    let mut ladder = Ladder::new(target, &mut channel, &mut record);
+    let mut ladder = Ladder::new(target, &mut channel, &mut record, wish.call);
     let end = {
         // Pinned first: it is some kilobytes, which would be moved into the timeout and the select.
         let climb = std::pin::pin!(ladder.climb(wish.hint));

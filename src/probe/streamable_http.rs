@@ -282,6 +282,7 @@ impl<'t> StreamableHttp<'t> {
                 HeaderValue::from_static(rpc::MODERN_VERSION),
             );
             headers.insert(MCP_METHOD, HeaderValue::from_static(call.method));
+            headers.extend(call.mirrored.iter().cloned());
         } else if let Some(session) = &self.session {
             headers.insert(SESSION_ID, session.id.clone());
         }
