@@ -5,10 +5,14 @@
 //! gone, and every request has to carry the right head and trace context.
 
 mod case;
+mod http2;
+mod name_server;
+mod proxy;
 mod request;
 mod server;
 mod tls;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -16,24 +20,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use mcpprobe::model::{Layer, Reason};
+use mcpprobe::model::{Dialect, Layer, Reason};
+use mcpprobe::probe::{self, Wish};
+use mcpprobe::report::{self, CheckReport};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use crate::support;
-use case::{Case, Speaks};
+use case::{Case, Hint, Speaks};
 use server::Server;
 
 /// Programs at once: most of them wait for a deadline.
 const AT_ONCE: usize = 12;
 
-/// Reasons that no file can bring about.
-const UNREACHED: [(Reason, &str); 3] = [
-    (Reason::DnsTimeout, "wants a mute name server"),
-    (Reason::DnsFailure, "wants a failing name server"),
-    (Reason::ProberResources, "says nothing about a server"),
-];
+/// Reasons that no file can bring about, and why.
+const UNREACHED: [(Reason, &str); 0] = [];
 
 fn cases() -> Vec<Case> {
     Case::all(&support::here("data/servers"))
@@ -97,25 +100,37 @@ fn every_reason_and_layer_has_a_case() {
 /// Everything that is not as the case expects it.
 async fn run(case: Arc<Case>) -> Vec<String> {
     let folder = TempDir::new().unwrap();
-    let server = Server::start(case.clone()).await;
-    let Some(output) = check(&case, &server, folder.path()).await else {
-        return vec![format!(
-            "mcpprobe did not end within {:?}",
-            support::PATIENCE
-        )];
+    let server = Server::start(case.clone(), folder.path()).await;
+    write_config(&case, &server, folder.path());
+    let mut complaints = Vec::new();
+    let (said, target) = if case.hint.is_some() || case.expects("notes").is_some() {
+        let target = check_here(&case, folder.path()).await;
+        (target.to_string(), target)
+    } else {
+        let Some(output) = check(&case, &server, folder.path()).await else {
+            return vec![format!(
+                "mcpprobe did not end within {:?}",
+                support::PATIENCE
+            )];
+        };
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let Ok(document) = serde_json::from_slice::<Value>(&output.stdout) else {
+            return vec![format!("no JSON, {}: {said}", output.status)];
+        };
+        complaints.extend(wrong_exit(&case, output.status.code()));
+        (said.into_owned(), support::only_target(&document).clone())
     };
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let Ok(document) = serde_json::from_slice::<Value>(&output.stdout) else {
-        return vec![format!("no JSON, {}: {said}", output.status)];
-    };
-    let target = support::only_target(&document);
-    let mut complaints = compare(&case, target, output.status.code());
+    complaints.extend(compare(&case, &target));
     for word in ["panicked"].into_iter().chain(case.expects("nowhere")) {
         if said.contains(word) {
             complaints.push(format!("{word:?} is in the output"));
         }
     }
     complaints.extend(seen(&case, &server, &target["trace_id"]));
+    complaints.extend(server.proxy.mistakes());
+    complaints.extend(server.name_server.mistakes());
+    complaints.extend(left_open(&server).await);
     complaints.extend(left_behind(folder.path()).await);
     if !complaints.is_empty() {
         complaints.push(format!("message: {}", target["message"]));
@@ -123,9 +138,9 @@ async fn run(case: Arc<Case>) -> Vec<String> {
     complaints
 }
 
-/// Runs `mcpprobe check` on the case's server; `None` when it does not end.
-async fn check(case: &Case, server: &Arc<Server>, folder: &Path) -> Option<Output> {
-    let mut target = json!(case.probe);
+fn write_config(case: &Case, server: &Server, folder: &Path) {
+    let settings = server.settings(&json!(case.probe).to_string());
+    let mut target: Value = serde_json::from_str(&settings).unwrap();
     target["name"] = json!(case.name);
     if let Some(script) = &case.stdio {
         let script = format!("{}\n{script}", include_str!("bad_server/stdio.py"));
@@ -140,11 +155,45 @@ async fn check(case: &Case, server: &Arc<Server>, folder: &Path) -> Option<Outpu
     if let Some(profile) = &case.profile {
         std::fs::write(folder.join("profile.toml"), profile).unwrap();
     }
+}
+
+/// Probes in this process, where a probe can be given a hint, and its notes can be read: the target as in JSON, and
+/// its `notes`.
+async fn check_here(case: &Case, folder: &Path) -> Value {
+    let loaded = mcpprobe::config::load(&folder.join("servers.toml"), None).unwrap();
+    let target = &loaded.config.targets[0];
+    let wish = Wish {
+        hint: case.hint.map(|hint| match hint {
+            Hint::Legacy => Dialect::Legacy,
+            Hint::HttpSse => Dialect::HttpSse,
+            Hint::Modern => Dialect::Modern,
+        }),
+        conversation: true,
+        call: None,
+    };
+    let result = probe::probe(target, wish, &CancellationToken::new()).await;
+    let result = result.unwrap();
+    let report = CheckReport {
+        started_at: result.started_at,
+        duration: result.duration,
+        targets: vec![(target, Some(&result))],
+    };
+    let mut found = support::only_target(&report::json::check(&report)).clone();
+    let notes: Vec<_> = result.notes.iter().map(|note| note.as_str()).collect();
+    found["notes"] = json!(notes.join("\n"));
+    found
+}
+
+/// Runs `mcpprobe check` on the case's server; `None` when it does not end.
+async fn check(case: &Case, server: &Arc<Server>, folder: &Path) -> Option<Output> {
+    let env = case.env.iter();
+    let env = env.map(|(name, value)| (name, server.settings(value)));
     let child = tokio::process::Command::from(support::mcpprobe())
         .args(["check", "--format", "json"])
         .arg(folder.join("servers.toml"))
         .env("SSL_CERT_FILE", tls::authority().1.path())
         .env_remove("SSL_CERT_DIR")
+        .envs(env)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -162,8 +211,8 @@ async fn check(case: &Case, server: &Arc<Server>, folder: &Path) -> Option<Outpu
 }
 
 /// What the program said against what it should say.
-fn compare(case: &Case, found: &Value, code: Option<i32>) -> Vec<String> {
-    let mut complaints = Vec::new();
+fn compare(case: &Case, found: &Value) -> Vec<String> {
+    let mut complaints: Vec<_> = inconsistent(found).into_iter().collect();
     for (key, expected) in case.expect.iter().filter(|(key, _)| *key != "nowhere") {
         let found = match key.as_str() {
             "outcomes" => &found["layers"]
@@ -175,23 +224,42 @@ fn compare(case: &Case, found: &Value, code: Option<i32>) -> Vec<String> {
             _ => &found[key],
         };
         let holds = match (key.as_str(), expected.as_str(), found.as_str()) {
-            ("message", Some(part), Some(message)) => message.contains(part),
+            ("message" | "notes", Some(part), Some(text)) => text.contains(part),
             _ => expected == found,
         };
         if !holds {
             complaints.push(format!("{key}: expected {expected}, found {found}"));
         }
     }
+    complaints
+}
+
+fn wrong_exit(case: &Case, found: Option<i32>) -> Option<String> {
     let exit = match case.expects("state").unwrap() {
         "up" | "degraded" => 0,
         "down" | "auth_required" => 2,
         "unknown" => 3,
         other => panic!("{}: there is no state {other}", case.name),
     };
-    if code != Some(exit) {
-        complaints.push(format!("exit code: expected {exit}, found {code:?}"));
-    }
-    complaints
+    (found != Some(exit)).then(|| format!("exit code: expected {exit}, found {found:?}"))
+}
+
+/// Every layer below the failed one has passed or is skipped, and none above it was reached.
+fn inconsistent(found: &Value) -> Option<String> {
+    let layers = found["layers"].as_array()?;
+    let outcomes: Vec<_> = layers.iter().map(|layer| &layer["outcome"]).collect();
+    let failed = layers
+        .iter()
+        .position(|layer| layer["layer"] == found["failed_layer"])
+        .unwrap_or(layers.len());
+    let holds = |(index, outcome): (usize, &&Value)| match index.cmp(&failed) {
+        _ if *outcome == "skipped" => true,
+        Ordering::Less => *outcome == "ok",
+        Ordering::Equal => *outcome == "failed",
+        Ordering::Greater => *outcome == "not_reached",
+    };
+    let consistent = outcomes.iter().enumerate().all(holds);
+    (!consistent).then(|| format!("failed at {}, but {outcomes:?}", found["failed_layer"]))
 }
 
 /// What the server has to complain about.
@@ -215,6 +283,18 @@ fn seen(case: &Case, server: &Server, trace_id: &Value) -> Vec<String> {
         complaints.push(format!("sessions left: {left} of {}", seen.sessions.len()));
     }
     complaints
+}
+
+/// Streams that the program has left open.
+async fn left_open(server: &Server) -> Option<String> {
+    let open = || server.seen.lock().unwrap().open_streams;
+    let closed = async {
+        while open() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = tokio::time::timeout(Duration::from_secs(5), closed).await;
+    closed.err().map(|_| format!("streams left: {}", open()))
 }
 
 /// What a stdio server has to complain about, and which of its processes still run.

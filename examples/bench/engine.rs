@@ -19,7 +19,7 @@ pub(crate) async fn run(server: SocketAddr) -> Result<(), Trouble> {
     println!("{server}");
     let wish = Wish {
         hint: Some(Dialect::Legacy),
-        conversation: false,
+        ..Wish::default()
     };
     let cancel = CancellationToken::new();
     for _ in 0..AT_ONCE {

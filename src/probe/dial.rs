@@ -1,5 +1,6 @@
 //! From a URL to a connection: name, TCP, a proxy, TLS, each timed.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use tokio::net::{TcpStream, UnixStream};
@@ -103,7 +104,11 @@ async fn local(path: &Path, record: &mut Record) -> Result<UnixStream, Fault> {
     let stream = UnixStream::connect(path).await;
     record.phase(Phase::Connect, start);
     stream.map_err(|error| {
-        let reason = reason_of_io(&error).unwrap_or(Reason::Unreachable);
+        let reason = match error.kind() {
+            // The file is the server's to make: without it nobody listens there.
+            ErrorKind::NotFound => Reason::ConnectionRefused,
+            _ => reason_of_io(&error).unwrap_or(Reason::Unreachable),
+        };
         Fault::new(reason, format!("{}: {error}", path.display()))
     })
 }

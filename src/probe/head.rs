@@ -38,7 +38,7 @@ fn shown(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// The statuses with a meaning of their own, before any body: 401, 403, 429.
+/// The statuses with a meaning of their own, before any body: 401, 403, 407, 429.
 pub(super) fn refused(head: &Head) -> Option<Fault> {
     let status = head.status();
     // A server may offer several schemes, each on a line of its own.
@@ -70,6 +70,10 @@ pub(super) fn refused(head: &Head) -> Option<Fault> {
         (StatusCode::TOO_MANY_REQUESTS, _) => Fault::new(
             Reason::RateLimited,
             format!("HTTP 429 Too Many Requests{}", retry_after(head)),
+        ),
+        (StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => Fault::new(
+            Reason::Proxy,
+            "HTTP 407: a proxy on the way asks for a credential",
         ),
         (StatusCode::UNAUTHORIZED, None) => Fault::new(
             Reason::HttpStatus,

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -62,7 +62,7 @@ impl Connection {
         let (sender, driver, tasks): (_, Driver, _) = match version {
             Version::Http1 => {
                 let (sender, driver) = http1::Builder::new()
-                    .max_buf_size(limits::MAX_HEAD)
+                    .max_buf_size(limits::MAX_HEAD_READ)
                     .max_headers(limits::MAX_HEADERS)
                     .handshake(TokioIo::new(socket))
                     .await
@@ -72,7 +72,7 @@ impl Connection {
             Version::Http2 => {
                 let tasks = Tasks::default();
                 let (sender, driver) = http2::Builder::new(tasks.clone())
-                    .max_header_list_size(limits::MAX_HEAD_HTTP2)
+                    .max_header_list_size(limits::MAX_HEAD_READ_HTTP2)
                     .handshake(TokioIo::new(socket))
                     .await
                     .map_err(|error| fault(&error))?;
@@ -147,10 +147,16 @@ impl Connection {
             }
         };
         // A request that was never sent says nothing; the connection's own end does.
-        answer.map_err(|error| match self.broken.take() {
+        let answer = answer.map_err(|error| match self.broken.take() {
             Some(broken) if error.is_canceled() || error.is_closed() => broken,
             _ => fault(&error),
-        })
+        })?;
+        if head_size(answer.headers()) > limits::MAX_HEAD
+            || answer.headers().len() > limits::MAX_HEADERS
+        {
+            return Err(head_too_large());
+        }
+        Ok(answer)
     }
 
     /// The next piece of a body; `None` at its end.
@@ -251,6 +257,22 @@ pub(super) fn too_large(limit: usize) -> Fault {
     )
 }
 
+/// Bytes or lines: hyper does not say which.
+fn head_too_large() -> Fault {
+    Fault::new(
+        Reason::HeadTooLarge,
+        "the answer's header block is larger than a client has to read",
+    )
+}
+
+/// As in HTTP/1.1, whatever it was.
+fn head_size(headers: &HeaderMap) -> usize {
+    let lines = headers.iter();
+    lines
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum()
+}
+
 /// An error of another library's among the causes of one of hyper's.
 fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut source = std::error::Error::source(error);
@@ -284,15 +306,15 @@ fn tls_alert(error: &hyper::Error) -> Option<Fault> {
     ))
 }
 
-/// What HTTP/2 has for an error: the server's own, or one that it made.
-fn http2_fault(error: &hyper::Error) -> Option<Fault> {
+/// What HTTP/2 has for an error: the server's own, which is `ended` for us, or one that it made.
+fn http2_fault(error: &hyper::Error, ended: Reason) -> Option<Fault> {
     let http2 = cause::<h2::Error>(error).filter(|error| !error.is_io())?;
     let code = http2.reason().map(|reason| format!("{reason:?}"));
     let code = code.unwrap_or_else(|| http2.to_string());
     Some(if http2.is_remote() {
         Fault::new(
-            Reason::HttpClosed,
-            format!("the server ended the HTTP/2 stream without an answer: {code}"),
+            ended,
+            format!("the server ended the HTTP/2 stream before its answer was complete: {code}"),
         )
     } else {
         Fault::new(
@@ -311,15 +333,11 @@ fn fault(error: &hyper::Error) -> Fault {
     if let Some(fault) = tls_alert(error) {
         return fault;
     }
-    if let Some(fault) = http2_fault(error) {
+    if let Some(fault) = http2_fault(error, Reason::HttpClosed) {
         return fault;
     }
     if error.is_parse_too_large() {
-        // Bytes or lines: hyper does not say which.
-        return Fault::new(
-            Reason::HeadTooLarge,
-            "the answer's header block is larger than a client has to read",
-        );
+        return head_too_large();
     }
     // Bytes that nobody asked for are a protocol that speaks first; hyper has no name for it.
     if error.is_parse() || error.to_string().contains("unexpected message") {
@@ -344,6 +362,9 @@ fn fault(error: &hyper::Error) -> Fault {
 /// After an answer's head.
 fn body_fault(error: &hyper::Error) -> Fault {
     use std::io::ErrorKind;
+    if let Some(fault) = http2_fault(error, Reason::StreamEnded) {
+        return fault;
+    }
     let bad_chunk = io_error(error)
         .is_some_and(|io| matches!(io.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData));
     if error.is_parse() || bad_chunk {

@@ -137,6 +137,24 @@ impl<'t> HttpClient<'t> {
         }
     }
 
+    /// Sends a request, and again to where a redirect points.
+    pub(super) async fn send_on(
+        &mut self,
+        record: &mut Record,
+        operation: Option<usize>,
+        draft: &Draft,
+    ) -> Result<Head, Fault> {
+        for _ in 0..=limits::MAX_REDIRECTS {
+            let head = self.send(record, operation, draft).await?;
+            if !redirect::is_redirect(head.status()) {
+                return Ok(head);
+            }
+            self.follow(&draft.method, &head)?;
+            self.connect(record).await?;
+        }
+        Err(redirect::too_many())
+    }
+
     async fn send_once(
         &mut self,
         record: &mut Record,

@@ -12,7 +12,7 @@ use hyper::body::Incoming as Body;
 use super::answer_search::id_mismatch;
 use super::channel::Call;
 use super::fault::Fault;
-use super::head::{ContentKind, Head, bad_content_type, bad_status, compressed, refused};
+use super::head::{ContentKind, bad_content_type, bad_status, compressed, refused};
 use super::http::too_large;
 use super::http_client::{Draft, HttpClient};
 use super::record::{Record, Waiting};
@@ -88,15 +88,7 @@ impl<'t> HttpSse<'t> {
             body: Bytes::new(),
         };
         let client = &mut self.stream.client;
-        let mut head = client.send(record, Some(operation), &draft).await?;
-        for _ in 0..limits::MAX_REDIRECTS {
-            if !redirect::is_redirect(head.status()) {
-                break;
-            }
-            client.follow(&draft.method, &head)?;
-            client.connect(record).await?;
-            head = client.send(record, Some(operation), &draft).await?;
-        }
+        let head = client.send_on(record, Some(operation), &draft).await?;
         record.saw_status(operation, head.status().as_u16());
         if head.status() != StatusCode::OK {
             return Err(refused(&head).unwrap_or_else(|| bad_status(&head)));
@@ -156,49 +148,54 @@ impl<'t> HttpSse<'t> {
         let poster = self.poster.as_mut().ok_or_else(gone)?;
         let draft = draft(poster, call);
         let stream = &mut self.stream;
+        // Each answer may be as large as one over Streamable HTTP.
+        stream.bytes = 0;
         let mut search = Search::new(call.id.unwrap_or_default());
-        let mut posted: Option<Head> = None;
-        let found = {
-            let mut post = pin!(poster.send(record, call.operation, &draft));
-            loop {
-                tokio::select! {
-                    biased;
-                    head = &mut post, if posted.is_none() => {
-                        let head = head?;
-                        let status = head.status();
-                        posted = Some(head);
-                        if !status.is_success() {
-                            break None;
-                        }
-                    }
-                    event = stream.next() => match event? {
-                        Some(event) => if let Some(answer) = search.look_at(event)? {
-                            break Some(answer);
-                        },
-                        None => return Err(search.ended()),
-                    }
+        let (early, posted) = {
+            let mut post = pin!(poster.send_on(record, call.operation, &draft));
+            let early = tokio::select! {
+                biased;
+                head = &mut post => Err(head?),
+                found = search.find(stream) => Ok(found?),
+            };
+            match early {
+                Err(head) => (None, Some(head)),
+                // The POST is about to be answered as well, or never will be.
+                Ok(found) => {
+                    let head = tokio::time::timeout(limits::STREAM_END_GRACE, post).await;
+                    (Some(found), head.ok().and_then(Result::ok))
                 }
             }
         };
         search.tell(record);
+        record.wait_for(Waiting::Answer);
         if let (Some(operation), Some(head)) = (call.operation, &posted) {
             record.saw_status(operation, head.status().as_u16());
         }
-        record.wait_for(Waiting::Answer);
-        match (found, posted) {
-            (Some(answer), posted) => {
+        let refused = posted
+            .as_ref()
+            .is_some_and(|head| !head.status().is_success());
+        let found = match (early, posted) {
+            (Some(Some(answer)), posted) => {
                 poster.finish(posted).await;
-                Ok(answer)
+                return Ok(answer);
             }
-            (None, Some(head)) => Ok(Err(poster.error_of(record, head).await?)),
-            (None, None) => Err(gone()),
-        }
+            (_, Some(head)) if refused => return Ok(Err(poster.error_of(record, head).await?)),
+            (Some(None), _) => None,
+            (None, posted) => {
+                let found = search.find(stream).await;
+                search.tell(record);
+                poster.finish(posted).await;
+                found?
+            }
+        };
+        found.ok_or_else(|| search.ended())
     }
 
     pub(super) async fn notify(&mut self, record: &mut Record, call: &Call) -> Result<(), Fault> {
         let poster = self.poster.as_mut().ok_or_else(gone)?;
         let draft = draft(poster, call);
-        let head = poster.send(record, call.operation, &draft).await?;
+        let head = poster.send_on(record, call.operation, &draft).await?;
         if !head.status().is_success() {
             return Err(refused(&head).unwrap_or_else(|| bad_status(&head)));
         }
@@ -308,10 +305,23 @@ impl Search {
         }
     }
 
+    /// Reads on until our answer; `None` at the end of the stream. Safe to be dropped while it waits.
+    async fn find(&mut self, stream: &mut Stream<'_>) -> Result<Option<Answer>, Fault> {
+        while let Some(event) = stream.next().await? {
+            if let Some(answer) = self.look_at(event)? {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
     /// What was read while the record was lent to the POST.
-    fn tell(&self, record: &mut Record) {
-        for (kind, data) in &self.seen {
-            record.say_event(kind, data);
+    fn tell(&mut self, record: &mut Record) {
+        for (kind, data) in self.seen.drain(..) {
+            record.say_event(&kind, &data);
+        }
+        if self.mismatch.is_some() {
+            record.note("an answer to a request that we did not send came before ours");
         }
     }
 }

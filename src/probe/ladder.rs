@@ -130,7 +130,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 self.reopen_after_trouble().await?;
                 match self.initialize().await {
                     // A modern server had a bad moment: ask it again before blaming its refusal of `initialize`.
-                    Err(fault) if self.is_protocol_rejection(&fault) => {
+                    Err(fault) if self.may_be_modern(&fault) => {
                         self.discover_again(fault, false).await
                     }
                     result => result,
@@ -142,9 +142,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
     /// The endpoint spoke legacy last time; only a rejection by the protocol makes us look again.
     async fn initialize_or_detect(&mut self) -> Result<Era, Fault> {
         match self.initialize().await {
-            Err(fault) if self.is_protocol_rejection(&fault) => {
-                self.discover_again(fault, true).await
-            }
+            Err(fault) if self.may_be_modern(&fault) => self.discover_again(fault, true).await,
             result => result,
         }
     }
@@ -153,7 +151,6 @@ impl<'t, 'c> Ladder<'t, 'c> {
     /// the rejection that counts where the server is known to be legacy, and the failure where it is not.
     async fn discover_again(&mut self, rejection: Fault, known_legacy: bool) -> Result<Era, Fault> {
         let layer = self.record.layer();
-        let rejected = self.record.operations.len().saturating_sub(1);
         if !self.channel.is_open() {
             self.reopen().await?;
         }
@@ -162,29 +159,30 @@ impl<'t, 'c> Ladder<'t, 'c> {
         match detected {
             Detected::Modern => {
                 // The rejection was negotiation after all; the layers stay those of the discovery.
-                self.record.was_rejected(rejected, &rejection);
+                self.record.initialize_was_rejected(&rejection);
                 Ok(Era::Modern)
             }
             Detected::Trouble(fault, failed) if !known_legacy => {
-                self.record.was_rejected(rejected, &rejection);
+                self.record.initialize_was_rejected(&rejection);
                 self.record.was_handshake(asked, failed);
                 Err(fault)
             }
             Detected::NotModern | Detected::Trouble(..) => {
-                self.record.begin(layer);
+                self.record.resume(layer);
                 Err(rejection)
             }
         }
     }
 
-    /// The server understood the request and refused it, as a server of the other era does.
-    fn is_protocol_rejection(&self, fault: &Fault) -> bool {
-        match fault.reason {
+    /// The server understood `initialize` and refused it, as a modern server does; one with a stream of HTTP+SSE is not.
+    fn may_be_modern(&self, fault: &Fault) -> bool {
+        let refused = match fault.reason {
             Reason::JsonrpcError => true,
             Reason::UnsupportedProtocolVersion => fault.jsonrpc_code.is_some(),
             Reason::HttpStatus => matches!(fault.http_status, Some(400..=499)),
             _ => false,
-        }
+        };
+        refused && self.channel.transport() != Transport::HttpSse
     }
 
     async fn reopen(&mut self) -> Result<(), Fault> {
@@ -336,8 +334,8 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 .is_some_and(|code| modern.contains(&code))
     }
 
-    /// A stream in answer to a GET proves HTTP+SSE. Without one the refusal stands; only where nothing but HTTP+SSE
-    /// refuses a POST like this (405) may the GET take its time, and may its failure be the reason.
+    /// A stream that names an endpoint proves HTTP+SSE. Without one the refusal stands; only where nothing but HTTP+SSE
+    /// refuses a POST like this (405) may the stream take its time, and may its failure be the reason.
     async fn fall_back_to_http_sse(
         &mut self,
         refused: usize,
@@ -352,34 +350,51 @@ impl<'t, 'c> Ladder<'t, 'c> {
         };
         let operation = self.record.operations.len();
         self.record.was_rejected(refused, &refusal);
-        let opened = tokio::time::timeout(budget, self.open_http_sse()).await;
-        match opened {
+        let named = async {
+            let opened = self.open_http_sse().await?;
+            self.find_endpoint().await?;
+            Ok(opened)
+        };
+        match tokio::time::timeout(budget, named).await {
             Ok(Ok(opened)) => self.initialize_over_http_sse(opened).await,
-            Ok(Err(fault)) if is_telling(&fault) || certain && is_trouble(&fault) => Err(fault),
+            Ok(Err(fault)) if is_telling(&fault) || certain && is_trouble(&fault) => {
+                self.record
+                    .note(format!("initialize by POST: {}", refusal.message));
+                Err(fault)
+            }
             Ok(Err(_)) | Err(_) => {
                 self.channel.use_streamable_http();
+                self.record.close(operation, Some(&refusal));
                 self.record.was_rejected(operation, &refusal);
-                self.record.was_refused_after_all(refused, layer);
+                self.record.was_refused_after_all(refused);
+                self.record.resume(layer);
                 Err(refusal)
             }
         }
     }
 
-    /// The endpoint spoke HTTP+SSE last time; only a rejection by the protocol makes us look again.
+    /// The endpoint spoke HTTP+SSE last time; only a rejection by the protocol makes us look again, and a stream that
+    /// names no endpoint: Streamable HTTP answers a GET with such a one.
     async fn http_sse_or_detect(&mut self) -> Result<Era, Fault> {
         let operation = self.record.operations.len();
-        match self.open_http_sse().await {
-            Ok(opened) => self.initialize_over_http_sse(opened).await,
-            Err(fault) if self.is_protocol_rejection(&fault) => {
-                self.channel.use_streamable_http();
-                self.record.was_rejected(operation, &fault);
-                self.reopen().await?;
-                match self.target.era {
-                    EraMode::Legacy => self.initialize().await,
-                    _ => self.detect_era().await,
-                }
-            }
-            Err(fault) => Err(fault),
+        let budget = self.target.timeout / 3;
+        let rejection = match self.open_http_sse().await {
+            Ok(opened) => match tokio::time::timeout(budget, self.find_endpoint()).await {
+                Ok(Ok(())) => return self.initialize_over_http_sse(opened).await,
+                Ok(Err(fault)) => fault,
+                Err(_) => self.record.deadline(budget),
+            },
+            Err(fault) if refuses_a_stream(&fault) => fault,
+            Err(fault) => return Err(fault),
+        };
+        self.channel.use_streamable_http();
+        self.record.close(operation, Some(&rejection));
+        self.record
+            .was_negotiation(operation, rejection.reason.as_str());
+        self.reopen().await?;
+        match self.target.era {
+            EraMode::Legacy => self.initialize().await,
+            _ => self.detect_era().await,
         }
     }
 
@@ -395,15 +410,22 @@ impl<'t, 'c> Ladder<'t, 'c> {
         Ok(opened)
     }
 
+    /// The event that names the URL for messages, unless no message is to be sent.
+    async fn find_endpoint(&mut self) -> Result<(), Fault> {
+        match self.channel.http_sse() {
+            Some(sse) if self.target.profile.depth >= Layer::Initialize => {
+                sse.find_endpoint(self.record).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn initialize_over_http_sse(
         &mut self,
         (id, operation, traceparent): (u64, usize, String),
     ) -> Result<Era, Fault> {
         if self.target.profile.depth < Layer::Initialize {
             return Ok(Era::Legacy);
-        }
-        if let Some(sse) = self.channel.http_sse() {
-            sse.find_endpoint(self.record).await?;
         }
         self.initialize_by(id, operation, &traceparent).await
     }
@@ -609,12 +631,26 @@ fn notification_params(meta: Option<Meta<'_>>) -> Option<impl serde::Serialize> 
     meta.map(|meta| Params { meta })
 }
 
-/// What a GET can be refused with that says more than the refusal of the POST before it.
+/// What a GET can be refused with that says more than the refusal of the POST before it, and an `endpoint` event that
+/// cannot be used.
 fn is_telling(fault: &Fault) -> bool {
     matches!(
         fault.reason,
-        Reason::AuthRequired | Reason::Forbidden | Reason::RateLimited | Reason::ProberResources
+        Reason::AuthRequired
+            | Reason::Forbidden
+            | Reason::RateLimited
+            | Reason::InvalidMessage
+            | Reason::ProberResources
     )
+}
+
+/// The server is there, and no longer answers a GET with a stream.
+fn refuses_a_stream(fault: &Fault) -> bool {
+    match fault.reason {
+        Reason::HttpStatus => matches!(fault.http_status, Some(400..=499)),
+        Reason::ContentType | Reason::Redirect => true,
+        _ => false,
+    }
 }
 
 /// The server did not get as far as refusing the GET.
@@ -643,6 +679,8 @@ fn ends_detection(fault: &Fault) -> Ending {
         }
         // Our own want of files or ports would hit the next attempt as well.
         Reason::ProberResources => Ending::Final,
+        // A proxy's 407 as well.
+        Reason::Proxy if fault.http_status.is_some() => Ending::Final,
         Reason::HttpStatus => match fault.http_status {
             Some(401) => Ending::Final,
             Some(400..=499) => Ending::NotModern,

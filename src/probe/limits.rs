@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-/// Header block of an answer, bytes. Four times what common servers accept from
+/// Header block of an answer, bytes as in HTTP/1.1. Four times what common servers accept from
 /// clients; a larger one is `head_too_large`.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// The same for HTTP/2, which counts 32 bytes more for each line (RFC 9113, section 6.5.2).
-pub(super) const MAX_HEAD_HTTP2: u32 = 64 * 1024;
+/// What is read of a head at most. It is more, for where hyper stops depends on the pieces in which a head comes: we
+/// count ourselves.
+pub(super) const MAX_HEAD_READ: usize = 2 * MAX_HEAD;
+
+/// The same for HTTP/2, where a larger one cannot be told from what is not HTTP/2.
+pub(super) const MAX_HEAD_READ_HTTP2: u32 = 256 * 1024;
 
 /// Header lines of an answer; more are `head_too_large`.
 pub(super) const MAX_HEADERS: usize = 256;

@@ -72,7 +72,7 @@ fn refused(proxy: &Proxy, status: StatusCode) -> Fault {
         StatusCode::GATEWAY_TIMEOUT => "got no answer from the server",
         _ => "refused CONNECT",
     };
-    fault(proxy, &format!("{what} (HTTP {})", status.as_u16()))
+    fault(proxy, &format!("{what} (HTTP {})", status.as_u16())).with_status(status.as_u16())
 }
 
 /// Whatever goes wrong on the way to the proxy, or with it: the proxy is what to look at.

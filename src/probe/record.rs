@@ -257,13 +257,27 @@ impl Record {
         }
     }
 
+    /// Every `initialize` so far was rejected by a server that turned out to be modern.
+    pub(super) fn initialize_was_rejected(&mut self, rejection: &Fault) {
+        for operation in &mut self.operations {
+            if operation.kind == OperationKind::Initialize {
+                operation.kind = OperationKind::Negotiate;
+                operation.error = Some(rejection.reason.as_str().into());
+            }
+        }
+    }
+
     /// The refusal of `operation` stands: nothing better was found.
-    pub(super) fn was_refused_after_all(&mut self, operation: usize, layer: Layer) {
+    pub(super) fn was_refused_after_all(&mut self, operation: usize) {
         if let Some(operation) = self.operations.get_mut(operation) {
             operation.kind = OperationKind::Initialize;
         }
+    }
+
+    /// What came after a failure at `layer` was negotiation: it is `layer` that failed.
+    pub(super) fn resume(&mut self, layer: Layer) {
         let http = self.slot(Layer::Http);
-        if layer > Layer::Http {
+        if layer > Layer::Http && http.outcome == Outcome::NotReached {
             http.outcome = Outcome::Ok;
         }
         self.begin(layer);
@@ -274,11 +288,7 @@ impl Record {
         if let Some(operation) = self.operations.get_mut(operation) {
             operation.kind = OperationKind::Discover;
         }
-        let http = self.slot(Layer::Http);
-        if layer > Layer::Http && http.outcome == Outcome::NotReached {
-            http.outcome = Outcome::Ok;
-        }
-        self.begin(layer);
+        self.resume(layer);
     }
 
     pub(super) fn phase(&mut self, phase: Phase, start: Duration) {
@@ -455,8 +465,10 @@ impl Record {
 
     fn failed(&mut self, target: &Target, fault: Fault) -> Failure {
         let spent = self.now().saturating_sub(self.begun);
-        // TLS 1.3 lets the server refuse us after it was agreed from where we stand.
-        if fault.reason == Reason::TlsHandshake && self.layer == Layer::Http {
+        // TLS 1.3 lets the server refuse us after it was agreed from where we stand, and a proxy that passes requests on
+        // says no to the first of them: there was no way to the server.
+        let no_way = matches!(fault.reason, Reason::TlsHandshake | Reason::Proxy);
+        if no_way && self.layer == Layer::Http {
             *self.slot(Layer::Http) = LayerResult::default();
             self.layer = Layer::Transport;
         }

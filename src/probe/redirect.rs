@@ -6,11 +6,18 @@ use url::Url;
 
 use super::fault::Fault;
 use super::head::Head;
+use super::limits;
 use crate::model::{Reason, Redirects};
 
 /// Whether `status` sends us elsewhere.
 pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// They do not come to an end.
+pub(super) fn too_many() -> Fault {
+    let limit = limits::MAX_REDIRECTS;
+    Fault::new(Reason::Redirect, format!("more than {limit} redirects"))
 }
 
 /// Same scheme, host and port.

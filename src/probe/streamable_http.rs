@@ -16,7 +16,7 @@ use super::http_client::{Draft, HttpClient};
 use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
 use super::{limits, redirect};
-use crate::model::{HttpEndpoint, Phase, Reason, SessionEnd, Target};
+use crate::model::{HttpEndpoint, Phase, SessionEnd, Target};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -265,11 +265,7 @@ impl<'t> StreamableHttp<'t> {
             self.client.follow(&Method::POST, &head)?;
             self.client.connect(record).await?;
         }
-        let limit = limits::MAX_REDIRECTS;
-        Err(Fault::new(
-            Reason::Redirect,
-            format!("more than {limit} redirects"),
-        ))
+        Err(redirect::too_many())
     }
 
     fn draft(&self, call: &Call) -> Draft {

@@ -23,6 +23,14 @@ pub(super) struct Case {
     pub(super) tools: Option<usize>,
     /// `https`, with this certificate.
     pub(super) tls: Option<Certificate>,
+    /// No newer TLS than 1.2.
+    pub(super) tls12: bool,
+    /// Who has no certificate of our authority's is refused.
+    pub(super) wants_certificate: bool,
+    /// HTTP/2 is offered by ALPN.
+    pub(super) http2: bool,
+    /// HTTP+SSE of 2024-11-05: `GET /mcp` opens the stream, messages are posted to `/messages`.
+    pub(super) http_sse: bool,
     pub(super) listen: Listen,
     /// What every connection gets, in the place of TLS and HTTP.
     pub(super) accept: Option<Accept>,
@@ -34,12 +42,21 @@ pub(super) struct Case {
     pub(super) stdio: Option<String>,
     /// The program gets SIGTERM as soon as the server hangs.
     pub(super) interrupt: bool,
+    /// A proxy that the program has to use.
+    pub(super) proxy: Option<ProxyCase>,
+    /// A name server for the program to ask.
+    pub(super) resolver: Option<Zone>,
+    /// What the program remembers of the server; without it nothing, as in `check`.
+    pub(super) hint: Option<Hint>,
+    /// Environment of the program. What `$` stands for here and in `probe` says `Server::settings`.
+    pub(super) env: BTreeMap<String, String>,
     /// Keys of the `[[server]]` in the program's configuration.
     pub(super) probe: toml::Table,
     /// Text of `profile.toml`, which lies beside that configuration.
     pub(super) profile: Option<String>,
     /// Keys of a target of `check --format json`: `state` is `up`, `failed_layer` and `reason` are null when not given,
-    /// of `message` a part is given. And `nowhere`: what must not be in the output; `outcomes`: those of the layers.
+    /// of `message` a part is given. And `nowhere`: what must not be in the output; `notes`: a part of the result's notes;
+    /// `outcomes`: those of the layers.
     pub(super) expect: Map<String, Value>,
 }
 
@@ -48,7 +65,8 @@ pub(super) struct Case {
 ///
 /// In every text, `$answer` is the healthy JSON-RPC answer (for a GET that of the last POST), `$result` its result,
 /// `$id` the request's id, `$n` how often this `[[on]]` was used, `$session` a new session id, `$token` the request's
-/// Authorization, `$origin` the server's own origin and `$elsewhere` another origin that is this server too.
+/// Authorization, `$origin` the server's own origin, `$elsewhere` another origin that is this server too, `$x40k` 40,000
+/// letters and `$many` 1,100 notifications on a stream.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct On {
@@ -59,6 +77,8 @@ pub(super) struct On {
     /// Only for the first so many requests.
     pub(super) times: Option<usize>,
     pub(super) delay_ms: u64,
+    /// Before each piece of an event stream.
+    pub(super) pause_ms: u64,
     pub(super) status: Option<u16>,
     /// On top of the usual ones; an empty value takes one away.
     pub(super) headers: BTreeMap<String, String>,
@@ -69,6 +89,11 @@ pub(super) struct On {
     pub(super) error: Option<Value>,
     /// The pieces of an event stream, each a chunk of its own.
     pub(super) sse: Option<Vec<String>>,
+    /// HTTP+SSE: what a POST makes arrive on the stream, before it is answered itself.
+    pub(super) stream: Option<Vec<String>>,
+    pub(super) stream_delay_ms: u64,
+    /// HTTP+SSE: thereafter the stream ends.
+    pub(super) stream_ends: bool,
     /// Each character is a chunk of its own.
     pub(super) bytewise: bool,
     /// In the place of HTTP.
@@ -82,6 +107,9 @@ pub(super) struct On {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Accept {
+    /// After TLS, not in its place.
+    #[serde(default)]
+    pub(super) after_tls: bool,
     #[serde(default)]
     pub(super) say: String,
     pub(super) then: Then,
@@ -117,6 +145,63 @@ pub(super) enum Listen {
     Nobody,
     /// The queue of connections is full: nothing answers.
     Full,
+    /// At a Unix-domain socket.
+    Unix,
+    /// There was a Unix-domain socket, and its file is left.
+    UnixNobody,
+}
+
+/// What is special about a proxy. Without any key it does what a proxy does.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ProxyCase {
+    /// Said to every request in the place of an answer.
+    pub(super) say: Option<String>,
+    pub(super) then: Option<Then>,
+    /// Nobody is there.
+    pub(super) gone: bool,
+    /// `user:password` that every request has to carry.
+    pub(super) credential: Option<String>,
+    /// Nothing may be asked of it.
+    pub(super) unused: bool,
+}
+
+/// What a name server answers, whatever the name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Zone {
+    pub(super) a: Vec<std::net::Ipv4Addr>,
+    pub(super) aaaa: Vec<std::net::Ipv6Addr>,
+    /// The name is another one's alias.
+    pub(super) cname: Option<String>,
+    /// Response code of every answer.
+    pub(super) code: u8,
+    /// Says who would know, as a real name server does for what there is not.
+    pub(super) soa: bool,
+    pub(super) manner: Manner,
+    /// Types that have to be asked, and no others.
+    pub(super) asked: Option<Vec<u16>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Manner {
+    #[default]
+    Usual,
+    Mute,
+    /// Over UDP nothing but "ask by TCP".
+    Truncated,
+    Garbage,
+    WrongId,
+    Nobody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Hint {
+    Legacy,
+    HttpSse,
+    Modern,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -142,6 +227,8 @@ pub(super) enum Then {
     Close,
     Hang,
     Reset,
+    /// HTTP/2.
+    Goaway,
 }
 
 impl Case {

@@ -41,6 +41,23 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Reques
 }
 
 impl Request {
+    /// A request over HTTP/2.
+    pub(super) fn of_http2(head: &http::request::Parts, body: &[u8]) -> Self {
+        let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+        let headers = head.headers.iter();
+        let mut headers: HashMap<_, _> = headers
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect();
+        let host = head.uri.authority().unwrap();
+        headers.insert("host".to_owned(), host.to_string());
+        Self {
+            verb: head.method.to_string(),
+            path: head.uri.path_and_query().unwrap().to_string(),
+            headers,
+            message: serde_json::from_slice(body).unwrap_or_default(),
+        }
+    }
+
     /// The JSON-RPC method of a POST; `GET`, `DELETE`.
     pub(super) fn method(&self) -> &str {
         match self.verb.as_str() {
@@ -66,7 +83,13 @@ impl Request {
     }
 
     /// What is wrong with it; `sessions` were handed out so far, `home` is the target's origin.
-    pub(super) fn mistakes(&self, sessions: &[String], home: &str) -> Vec<String> {
+    /// `posted_aside` where it went to the URL for messages of HTTP+SSE.
+    pub(super) fn mistakes(
+        &self,
+        sessions: &[String],
+        home: &str,
+        posted_aside: bool,
+    ) -> Vec<String> {
         let mut mistakes = Vec::new();
         let mut check = |holds: bool, what: &str| {
             if !holds {
@@ -80,6 +103,16 @@ impl Request {
             at_home || self.header("authorization").is_empty(),
             "carries the credential to another origin",
         );
+        check(
+            self.header("proxy-authorization").is_empty(),
+            "carries the proxy's credential",
+        );
+        if self.verb == "GET" {
+            check(
+                self.header("accept") == "text/event-stream",
+                "has a wrong Accept",
+            );
+        }
         if !self.is_post() {
             check(
                 knows_session || self.verb != "DELETE",
@@ -88,7 +121,7 @@ impl Request {
             return mistakes;
         }
         check(
-            self.header("accept") == "application/json, text/event-stream",
+            posted_aside || self.header("accept") == "application/json, text/event-stream",
             "has a wrong Accept",
         );
         check(

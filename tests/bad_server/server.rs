@@ -3,24 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
+use tokio::sync::{Notify, mpsc};
 
 use super::case::{Case, Connection, Listen, On, Speaks, Then};
+use super::http2;
+use super::name_server::NameServer;
+use super::proxy::Proxy;
 use super::request::{self, Request};
 use super::tls;
+
+const NOTIFICATION: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n";
 
 const MODERN: &str = "2026-07-28";
 
 /// A case's server, and what it saw.
 pub(super) struct Server {
-    case: Arc<Case>,
+    pub(super) case: Arc<Case>,
     port: u16,
+    /// Where its Unix-domain socket is, if it has one.
+    folder: PathBuf,
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) name_server: Arc<NameServer>,
+    /// To the open stream of HTTP+SSE; `None` ends it.
+    events: Mutex<Option<mpsc::UnboundedSender<Option<String>>>>,
     pub(super) seen: Mutex<Seen>,
     /// A `then = "hang"` was reached.
     pub(super) hung: Notify,
@@ -35,35 +47,68 @@ pub(super) struct Seen {
     pub(super) ended: BTreeSet<String>,
     pub(super) mistakes: BTreeSet<String>,
     pub(super) traces: BTreeSet<String>,
+    /// Streams of HTTP+SSE that the other side has not closed.
+    pub(super) open_streams: usize,
     last_post: Value,
 }
 
 /// An answer, ready to be written.
 #[derive(Default)]
-struct Answer {
-    delay: Duration,
-    head: String,
-    pieces: Vec<String>,
-    chunked: bool,
-    endless: Option<String>,
-    then: Option<Then>,
+pub(super) struct Answer {
+    pub(super) delay: Duration,
+    pub(super) pause: Duration,
+    /// In the place of HTTP; nothing at all where it is empty.
+    raw: Option<String>,
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) pieces: Vec<String>,
+    pub(super) chunked: bool,
+    pub(super) endless: Option<String>,
+    /// What is posted goes on arriving after the pieces.
+    pub(super) follows: bool,
+    pub(super) then: Option<Then>,
+}
+
+impl Answer {
+    /// Nothing of HTTP is said.
+    pub(super) fn is_silent(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    fn head(&self, minor: u8) -> String {
+        if let Some(raw) = &self.raw {
+            return raw.clone();
+        }
+        let headers = self.headers.iter();
+        let headers: String = headers
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        format!("HTTP/1.{minor} {} Whatever\r\n{headers}\r\n", self.status)
+    }
 }
 
 impl Server {
-    /// Listens on a free port of the loopback interface, until the runtime ends.
-    pub(super) async fn start(case: Arc<Case>) -> Arc<Self> {
+    /// Listens on a free port of the loopback interface, or on a socket in `folder`, until the runtime ends.
+    pub(super) async fn start(case: Arc<Case>, folder: &Path) -> Arc<Self> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let port = socket.local_addr().unwrap().port();
         let server = Arc::new(Self {
+            proxy: Proxy::start(case.clone()).await,
+            name_server: NameServer::start(case.clone()).await,
             case,
             port,
+            folder: folder.to_owned(),
+            events: Mutex::default(),
             seen: Mutex::default(),
             hung: Notify::new(),
         });
+        let local = || UnixListener::bind(folder.join("mcp.sock")).unwrap();
         match server.case.listen {
             Listen::Nobody => std::mem::forget(socket),
             Listen::Full => fill_queue(socket.listen(1).unwrap()).await,
+            Listen::UnixNobody => drop(local()),
+            Listen::Unix => drop(tokio::spawn(server.clone().listen_locally(local()))),
             Listen::Server => drop(tokio::spawn(
                 server.clone().listen(socket.listen(128).unwrap()),
             )),
@@ -72,14 +117,33 @@ impl Server {
     }
 
     pub(super) fn origin(&self) -> String {
-        match self.case.tls {
-            Some(_) => format!("https://localhost:{}", self.port),
-            None => format!("http://127.0.0.1:{}", self.port),
+        match (self.case.tls, self.case.listen) {
+            (_, Listen::Unix) => "http://localhost".to_owned(),
+            (Some(_), _) => format!("https://localhost:{}", self.port),
+            (None, _) => format!("http://127.0.0.1:{}", self.port),
         }
     }
 
+    /// Puts in what `$` stands for in settings of the program.
+    pub(super) fn settings(&self, text: &str) -> String {
+        let (certificate, key) = tls::client();
+        let path = |path: &Path| path.display().to_string();
+        let values = [
+            ("$proxy", format!("127.0.0.1:{}", self.proxy.port)),
+            ("$resolver", format!("127.0.0.1:{}", self.name_server.port)),
+            ("$stranger", path(tls::stranger().1.path())),
+            ("$certificate", path(certificate.path())),
+            ("$key", path(key.path())),
+            ("$folder", path(&self.folder)),
+            ("$port", self.port.to_string()),
+        ];
+        values.iter().fold(text.to_owned(), |text, (name, value)| {
+            text.replace(name, value)
+        })
+    }
+
     async fn listen(self: Arc<Self>, listener: TcpListener) {
-        let acceptor = self.case.tls.map(tls::acceptor);
+        let acceptor = tls::acceptor(&self.case);
         while let Ok((tcp, _)) = listener.accept().await {
             tcp.set_nodelay(true).ok();
             if self.case.resets() {
@@ -90,16 +154,36 @@ impl Server {
             // That the other side goes is no error.
             tokio::spawn(async move {
                 match (&server.case.accept, acceptor) {
-                    (Some(accept), _) => {
-                        let mut stream = BufStream::new(tcp);
-                        stream.write_all(accept.say.as_bytes()).await?;
-                        server.finish(stream, accept.then).await
+                    (Some(accept), Some(tls)) if accept.after_tls => {
+                        server.speak_first(tls.accept(tcp).await?).await
                     }
-                    (None, Some(tls)) => server.serve(BufStream::new(tls.accept(tcp).await?)).await,
+                    (Some(_), _) => server.speak_first(tcp).await,
+                    (None, Some(tls)) => {
+                        let tls = tls.accept(tcp).await?;
+                        if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+                            http2::serve(server, tls).await
+                        } else {
+                            server.serve(BufStream::new(tls)).await
+                        }
+                    }
                     (None, None) => server.serve(BufStream::new(tcp)).await,
                 }
             });
         }
+    }
+
+    async fn listen_locally(self: Arc<Self>, listener: UnixListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = self.clone();
+            tokio::spawn(async move { server.serve(BufStream::new(stream)).await });
+        }
+    }
+
+    async fn speak_first(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+        let accept = self.case.accept.as_ref().unwrap();
+        let mut stream = BufStream::new(stream);
+        stream.write_all(accept.say.as_bytes()).await?;
+        self.finish(stream, accept.then).await
     }
 
     async fn serve(
@@ -113,8 +197,12 @@ impl Server {
             }
             let answer = self.answer(&request);
             tokio::time::sleep(answer.delay).await;
-            stream.write_all(answer.head.as_bytes()).await?;
+            let minor = u8::from(self.case.connection != Connection::Http10);
+            stream.write_all(answer.head(minor).as_bytes()).await?;
             for piece in &answer.pieces {
+                if !answer.pause.is_zero() {
+                    tokio::time::sleep(answer.pause).await;
+                }
                 write(&mut stream, piece, answer.chunked).await?;
             }
             while let Some(text) = &answer.endless {
@@ -122,6 +210,13 @@ impl Server {
             }
             if let Some(then) = answer.then {
                 return self.finish(stream, then).await;
+            }
+            if answer.follows {
+                let mut events = self.follow();
+                while let Some(event) = next_event(&mut events, stream.read_u8()).await {
+                    write(&mut stream, &event, answer.chunked).await?;
+                }
+                self.seen.lock().unwrap().open_streams -= 1;
             }
             if answer.chunked {
                 stream.write_all(b"0\r\n\r\n").await?;
@@ -136,6 +231,14 @@ impl Server {
         self.finish(stream, Then::Close).await
     }
 
+    /// What arrives on a stream of HTTP+SSE from now on.
+    pub(super) fn follow(&self) -> mpsc::UnboundedReceiver<Option<String>> {
+        let (sender, events) = mpsc::unbounded_channel();
+        *self.events.lock().unwrap() = Some(sender);
+        self.seen.lock().unwrap().open_streams += 1;
+        events
+    }
+
     async fn finish(
         &self,
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -144,7 +247,7 @@ impl Server {
         stream.flush().await?;
         match then {
             Then::Close => stream.shutdown().await,
-            Then::Reset => Ok(()),
+            Then::Reset | Then::Goaway => Ok(()),
             Then::Hang => {
                 self.hung.notify_one();
                 tokio::io::copy(&mut stream, &mut tokio::io::sink())
@@ -154,7 +257,7 @@ impl Server {
         }
     }
 
-    fn answer(&self, request: &Request) -> Answer {
+    pub(super) fn answer(&self, request: &Request) -> Answer {
         let mut seen = self.seen.lock().unwrap();
         self.remember(request, &mut seen);
         let nothing_special = On::default();
@@ -164,34 +267,53 @@ impl Server {
         let mut fill = |text: &str| self.fill(text, request, uses, &mut seen);
         let mut answer = Answer {
             delay: Duration::from_millis(on.delay_ms),
+            pause: Duration::from_millis(on.pause_ms),
             endless: on.endless.as_ref().map(|text| fill(text).repeat(1000)),
             then: on.then,
             ..Answer::default()
         };
         let texts = special_texts(on, request);
-        if on.raw.is_some() || (texts.is_none() && on.status.is_none() && on.then.is_some()) {
-            answer.head = fill(on.raw.as_deref().unwrap_or_default());
+        let is_silent = texts.is_none() && on.status.is_none() && on.then.is_some();
+        let (status, healthy) = self.healthy(request);
+        let aside = self.is_posted_aside(request);
+        if aside && request.message["id"].is_u64() {
+            let is_healthy = !is_silent && on.status.is_none_or(|status| status < 300);
+            self.put_on_stream(on, healthy.is_some() && is_healthy, &mut fill);
+        }
+        if on.raw.is_some() || is_silent {
+            answer.raw = Some(fill(on.raw.as_deref().unwrap_or_default()));
             return answer;
         }
-        let (status, healthy) = self.healthy(request);
+        let (status, healthy) = match (aside, self.case.http_sse) {
+            (true, _) => (202, None),
+            (false, true) if request.is_post() => (405, None),
+            (false, true) if request.method() == "GET" => (200, None),
+            _ => (status, healthy),
+        };
         let status = on.status.unwrap_or(status);
+        answer.status = status;
+        answer.follows = self.case.http_sse && request.method() == "GET" && status == 200;
         let is_error = on.error.is_some() || status >= 300;
         let texts = texts.unwrap_or_else(|| match healthy {
             Some(_) if on.status.is_none() || !is_error => vec!["$answer".to_owned()],
+            None if answer.follows => {
+                vec!["event: endpoint\ndata: /messages?session=1\n\n".to_owned()]
+            }
             _ => Vec::new(),
         });
         let pieces = texts.iter().map(|text| fill(text));
         answer.pieces = pieces.filter(|piece| !piece.is_empty()).collect();
-        let unfinished = on.then.is_some() || on.endless.is_some();
+        let unfinished = on.then.is_some() || on.endless.is_some() || answer.follows;
         let http10 = self.case.connection == Connection::Http10;
         answer.chunked = !http10 && (on.bytewise || on.sse.is_some() || unfinished);
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
-        if on.sse.is_some() {
+        if on.sse.is_some() || answer.follows {
             headers.insert("content-type", "text/event-stream".to_owned());
         } else if !answer.pieces.is_empty() {
             headers.insert("content-type", "application/json".to_owned());
         }
-        if request.method() == "initialize" && !is_error && !self.case.stateless {
+        let begins = request.method() == "initialize" && !aside;
+        if begins && !is_error && !self.case.stateless {
             headers.insert("mcp-session-id", fill("$session"));
         }
         if answer.chunked {
@@ -205,16 +327,43 @@ impl Server {
         for (name, value) in &on.headers {
             headers.insert(name, fill(value));
         }
-        let headers = headers.iter().filter(|(_, value)| !value.is_empty());
-        let headers: String = headers
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
+        let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
+        answer.headers = headers
+            .map(|(name, value)| (name.to_owned(), value))
             .collect();
-        let minor = u8::from(!http10);
-        answer.head = format!("HTTP/1.{minor} {status} Whatever\r\n{headers}\r\n");
         if on.bytewise {
             answer.pieces = answer.pieces.concat().chars().map(String::from).collect();
         }
         answer
+    }
+
+    /// It is a message to the URL that the stream of HTTP+SSE names.
+    fn is_posted_aside(&self, request: &Request) -> bool {
+        self.case.http_sse && request.is_post() && request.path.starts_with("/messages")
+    }
+
+    /// What a message makes arrive on the stream of HTTP+SSE.
+    fn put_on_stream(&self, on: &On, healthy: bool, fill: &mut impl FnMut(&str) -> String) {
+        let usual = vec!["event: message\ndata: $answer\n\n".to_owned()];
+        let texts = match &on.stream {
+            Some(texts) => texts.clone(),
+            None if healthy => usual,
+            None => Vec::new(),
+        };
+        let mut events: Vec<_> = texts.iter().map(|text| Some(fill(text))).collect();
+        if on.stream_ends {
+            events.push(None);
+        }
+        let Some(stream) = self.events.lock().unwrap().clone() else {
+            return;
+        };
+        let delay = Duration::from_millis(on.stream_delay_ms);
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            for event in events {
+                stream.send(event).ok();
+            }
+        });
     }
 
     /// The `[[on]]` that is for this request, and how often it has been used, this time included.
@@ -233,8 +382,9 @@ impl Server {
 
     /// Remembers what every case is checked for.
     fn remember(&self, request: &Request, seen: &mut Seen) {
+        let aside = self.is_posted_aside(request);
         seen.mistakes
-            .extend(request.mistakes(&seen.sessions, &self.origin()));
+            .extend(request.mistakes(&seen.sessions, &self.origin(), aside));
         if request.is_post() {
             seen.traces.insert(request.trace_id().to_owned());
             seen.last_post = self.healthy(request).1.unwrap_or_default();
@@ -310,6 +460,8 @@ impl Server {
             ("$token", request.header("authorization").to_owned()),
             ("$origin", self.origin()),
             ("$elsewhere", format!("http://localhost:{}", self.port)),
+            ("$x40k", "x".repeat(40_000)),
+            ("$many", NOTIFICATION.repeat(1_100)),
         ];
         values
             .iter()
@@ -327,6 +479,17 @@ fn special_texts(on: &On, request: &Request) -> Option<Vec<String>> {
     let whole = whole.or_else(|| message("result", &on.result));
     let whole = whole.or_else(|| message("error", &on.error));
     whole.map(|text| vec![text]).or_else(|| on.sse.clone())
+}
+
+/// The next event; `None` when the stream is to end, or the other side has gone.
+pub(super) async fn next_event<T>(
+    events: &mut mpsc::UnboundedReceiver<Option<String>>,
+    gone: impl Future<Output = T>,
+) -> Option<String> {
+    tokio::select! {
+        event = events.recv() => event.flatten(),
+        _ = gone => None,
+    }
 }
 
 async fn write(
