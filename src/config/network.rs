@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use base64::Engine;
+use http::HeaderValue;
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -266,11 +268,16 @@ pub(super) fn proxy_of_environment(
     if https.is_none() && http.is_none() && all.is_none() {
         return None;
     }
+    let not_for = named("no_proxy", "NO_PROXY").unwrap_or_default();
+    // For curl that is every host; the matcher takes it for the name of one.
+    if not_for.trim() == "*" {
+        return None;
+    }
     let matcher = Matcher::builder()
         .all(all.unwrap_or_default())
         .https(https.unwrap_or_default())
         .http(http.unwrap_or_default())
-        .no(named("no_proxy", "NO_PROXY").unwrap_or_default())
+        .no(not_for)
         .build();
     let found = matcher.intercept(&url.as_str().parse().ok()?)?;
     let proxy = Url::parse(&found.uri().to_string()).ok()?;
@@ -281,11 +288,26 @@ pub(super) fn proxy_of_environment(
     if let Some(authorization) = found.basic_auth() {
         let mut authorization = authorization.clone();
         authorization.set_sensitive(true);
-        let text = authorization.to_str().unwrap_or_default();
-        secrets.extend(text.split(' ').next_back().map(Secret::new));
+        secrets.extend(secrets_of_basic(&authorization));
         proxy.authorization = Some(authorization);
     }
     Some(proxy)
+}
+
+/// What Basic authentication hides: the pair as it is sent, and the password.
+fn secrets_of_basic(value: &HeaderValue) -> Vec<Secret> {
+    let text = value.to_str().unwrap_or_default();
+    let pair = text.split(' ').next_back().unwrap_or_default();
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(pair)
+        .unwrap_or_default();
+    let decoded = String::from_utf8_lossy(&decoded);
+    let password = decoded.split_once(':').map(|(_, password)| password);
+    [Some(pair), password]
+        .into_iter()
+        .flatten()
+        .map(Secret::new)
+        .collect()
 }
 
 /// A proxy whose URL may hold a user and a password.
