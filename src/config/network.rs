@@ -1,11 +1,14 @@
 //! The way to a host, and its TLS: `proxy`, `resolver`, `ip`, `source_address`, `ca_file` and the like, judged.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine;
 use http::HeaderValue;
 use hyper_util::client::proxy::matcher::Matcher;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use url::{Host, Url};
@@ -28,7 +31,45 @@ pub(super) struct NetworkChecker<'a> {
     pub(super) own: &'a RawNetwork,
     pub(super) defaults: &'a RawNetwork,
     pub(super) sources: &'a Sources<'a>,
+    pub(super) files: &'a mut CertificateFiles,
     pub(super) out: &'a mut Findings,
+}
+
+/// Files of certificates that were read: a thousand servers may name the same bundle, which is read and kept once.
+#[derive(Default)]
+pub(super) struct CertificateFiles(HashMap<PathBuf, Result<Arc<[CertificateDer<'static>]>, Unusable>>);
+
+/// What is wrong with a file, to stand after its key, and what was looked for in it.
+#[derive(Clone)]
+struct Unusable {
+    title: &'static str,
+    label: String,
+}
+
+impl CertificateFiles {
+    fn read(&mut self, path: PathBuf) -> Result<Arc<[CertificateDer<'static>]>, Unusable> {
+        let read = |path: &PathBuf| {
+            let pem = read_limited(path, MAX_PEM).map_err(|label| Unusable {
+                title: "cannot be read",
+                label,
+            })?;
+            let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+            let found = read.unwrap_or_default();
+            if found.is_empty() {
+                return Err(Unusable {
+                    title: "holds no certificate",
+                    label: "PEM: -----BEGIN CERTIFICATE-----".to_owned(),
+                });
+            }
+            Ok(found.into())
+        };
+        if let Some(known) = self.0.get(&path) {
+            return known.clone();
+        }
+        let found = read(&path);
+        self.0.insert(path, found.clone());
+        found
+    }
 }
 
 impl NetworkChecker<'_> {
@@ -53,15 +94,25 @@ impl NetworkChecker<'_> {
     }
 
     pub(super) fn tls(&mut self) -> TlsSettings {
-        let roots = pick(&self.own.ca_file, &self.defaults.ca_file)
-            .cloned()
-            .and_then(|path| self.certificates(&path, "ca_file"));
         TlsSettings {
-            roots: roots.map(Into::into),
+            roots: self.roots(),
             identity: self.identity(),
             server_name: self.server_name(),
             insecure_skip_verify: self.skip_verify(),
         }
+    }
+
+    fn roots(&mut self) -> Option<Arc<[CertificateDer<'static>]>> {
+        let path = pick(&self.own.ca_file, &self.defaults.ca_file)?.clone();
+        let roots = self.certificates(&path, "ca_file")?;
+        // A bundle may hold what is no authority, but not nothing else.
+        let (usable, _) = RootCertStore::empty().add_parsable_certificates(roots.iter().cloned());
+        if usable == 0 {
+            let title = "`ca_file` holds no usable certificate";
+            self.complain(path.span, title, "that of an authority is wanted");
+            return None;
+        }
+        Some(roots)
     }
 
     fn complain(
@@ -200,7 +251,7 @@ impl NetworkChecker<'_> {
             }
         };
         let identity = Identity {
-            chain: certificates?,
+            chain: certificates?.to_vec(),
             key,
         };
         let provider = rustls::crypto::ring::default_provider();
@@ -219,14 +270,12 @@ impl NetworkChecker<'_> {
         &mut self,
         path: &Typed<String>,
         key: &str,
-    ) -> Option<Vec<CertificateDer<'static>>> {
-        let pem = self.pem(path, key)?;
-        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        match read {
-            Ok(certificates) if !certificates.is_empty() => Some(certificates),
-            _ => {
-                let title = format!("`{key}` holds no certificate");
-                self.complain(path.span.clone(), title, "PEM: -----BEGIN CERTIFICATE-----");
+    ) -> Option<Arc<[CertificateDer<'static>]>> {
+        let file = self.out.substitute(path, self.sources)?.value;
+        match self.files.read(self.sources.folder.join(file)) {
+            Ok(certificates) => Some(certificates),
+            Err(Unusable { title, label }) => {
+                self.complain(path.span.clone(), format!("`{key}` {title}"), label);
                 None
             }
         }

@@ -11,7 +11,7 @@ use super::checked::Findings;
 use super::complaint::Complaint;
 use super::endpoint::{check_address, http_endpoint, shown_header, shown_url};
 use super::keys::{Typed, nearest};
-use super::network::{NetworkChecker, family_of};
+use super::network::{CertificateFiles, NetworkChecker, family_of};
 use super::profile;
 use super::raw::RawServer;
 use super::substitute::Sources;
@@ -37,6 +37,7 @@ pub(super) struct ServerChecker<'a> {
     sources: &'a Sources<'a>,
     out: &'a mut Findings,
     names: BTreeMap<String, Range<usize>>,
+    files: CertificateFiles,
 }
 
 impl<'a> ServerChecker<'a> {
@@ -52,6 +53,7 @@ impl<'a> ServerChecker<'a> {
             sources,
             out,
             names: BTreeMap::new(),
+            files: CertificateFiles::default(),
         }
     }
 
@@ -414,6 +416,7 @@ impl<'a> ServerChecker<'a> {
             own: &raw.network,
             defaults: &self.defaults.network,
             sources: self.sources,
+            files: &mut self.files,
             out: self.out,
         };
         endpoint.network = checker.network(&endpoint.url, secrets);
