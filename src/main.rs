@@ -6,6 +6,10 @@ use clap::Parser;
 use mcpprobe::cli::Cli;
 use mcpprobe::command::{self, Exit, Trouble};
 
+/// Small pieces that live as long as a probe: with the system's allocator they took a tenth of its CPU time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -494,6 +494,9 @@ fn no_secret_is_shown_with_an_error_on_a_neighbouring_line() {
         "headers.Authorization = \"\"\"Bearer SECRET\"\"\"",
         "url = \"http://user:SECRET@127.0.0.1:9/mcp\"",
         "url = \"http://127.0.0.1:9/mcp?key=SECRET\"",
+        "proxy = \"http://user:SECRET@127.0.0.1:9\"",
+        "proxy = \"socks5://user:SECRET@127.0.0.1:9\"",
+        "proxy = \"http://user:SECRET@\"",
         "env = { TOKEN = \"SECRET\" }",
         "env = { TOKEN = \"${file:token}\" }",
     ];

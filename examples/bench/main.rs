@@ -38,6 +38,10 @@ use program::Program;
 use table::Figures;
 use window::Window;
 
+/// What `mcpprobe` itself uses, for all that is compared.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Any trouble: here it only has to be told.
 type Trouble = Box<dyn Error>;
 

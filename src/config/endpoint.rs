@@ -1,6 +1,7 @@
 //! URLs: usable or not, shown without what may be a credential.
 
 use std::ops::Range;
+use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -60,6 +61,9 @@ pub(super) fn parse_address(text: &str) -> Result<Address, String> {
         if !socket.starts_with('/') || socket.len() < 2 {
             return Err("has to name a file: unix:///run/mcp.sock".to_owned());
         }
+        if SocketAddr::from_pathname(socket).is_err() {
+            return Err("the path is too long for a Unix-domain socket".to_owned());
+        }
         let url = Url::parse(&format!("http://localhost{path}"));
         return Ok(Address {
             url: url.map_err(|error| error.to_string())?,
@@ -67,6 +71,7 @@ pub(super) fn parse_address(text: &str) -> Result<Address, String> {
         });
     }
     match Url::parse(text) {
+        Ok(url) if url.scheme() == "unix" => Err("write unix:///run/mcp.sock".to_owned()),
         Ok(url) if !matches!(url.scheme(), "http" | "https") => Err(format!(
             "{}:// is not supported, only http://, https:// and unix://",
             url.scheme()

@@ -1,10 +1,15 @@
 //! The way to a host, and its TLS: `proxy`, `resolver`, `ip`, `source_address`, `ca_file` and the like, judged.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use base64::Engine;
+use http::HeaderValue;
 use hyper_util::client::proxy::matcher::Matcher;
+use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use url::{Host, Url};
 
 use super::checked::Findings;
@@ -23,8 +28,16 @@ pub(super) struct NetworkChecker<'a> {
     pub(super) own: &'a RawNetwork,
     pub(super) defaults: &'a RawNetwork,
     pub(super) sources: &'a Sources<'a>,
+    pub(super) files: &'a mut KnownFiles,
     pub(super) out: &'a mut Findings,
 }
+
+/// Files that were read, by what was typed for the three of them: a thousand servers may name the same bundle, which is
+/// read and kept once.
+pub(super) type KnownFiles = HashMap<[Option<String>; 3], Trust>;
+
+/// Whom TLS trusts, and who we are.
+pub(super) type Trust = (Option<Arc<RootCertStore>>, Option<Arc<CertifiedKey>>);
 
 impl NetworkChecker<'_> {
     pub(super) fn network(&mut self, url: &Url, secrets: &mut Vec<Secret>) -> Network {
@@ -48,9 +61,23 @@ impl NetworkChecker<'_> {
     }
 
     pub(super) fn tls(&mut self) -> TlsSettings {
+        let (roots, identity) = self.trust();
+        TlsSettings {
+            roots,
+            identity,
+            server_name: self.server_name(),
+            insecure_skip_verify: self.skip_verify(),
+        }
+    }
+
+    fn trust(&mut self) -> Trust {
         let ca_file = pick(&self.own.ca_file, &self.defaults.ca_file);
         let cert_file = pick(&self.own.cert_file, &self.defaults.cert_file);
         let key_file = pick(&self.own.key_file, &self.defaults.key_file);
+        let typed = [ca_file, cert_file, key_file].map(|file| Some(file?.value.clone()));
+        if let Some(known) = self.files.get(&typed) {
+            return known.clone();
+        }
         let given = [("cert_file", cert_file), ("key_file", key_file)];
         let given: Vec<_> = given
             .into_iter()
@@ -62,18 +89,16 @@ impl NetworkChecker<'_> {
             cert_file,
             key_file,
         };
+        let errors = self.out.errors.len();
         let tls = files.check(self.sources, self.out);
-        TlsSettings {
-            roots: tls
-                .authorities
-                .and_then(|pem| pem.to_roots().ok())
-                .map(Arc::new),
-            identity: tls
-                .identity
-                .map(|identity| Arc::clone(identity.certified())),
-            server_name: self.server_name(),
-            insecure_skip_verify: self.skip_verify(),
+        let roots = tls.authorities.and_then(|pem| pem.to_roots().ok());
+        let identity = tls.identity.map(|own| Arc::clone(own.certified()));
+        let trust = (roots.map(Arc::new), identity);
+        // What is wrong is said at each line that names it.
+        if self.out.errors.len() == errors {
+            self.files.insert(typed, trust.clone());
         }
+        trust
     }
 
     fn complain(
@@ -211,11 +236,16 @@ pub(super) fn proxy_of_environment(
     if https.is_none() && http.is_none() && all.is_none() {
         return None;
     }
+    let not_for = named("no_proxy", "NO_PROXY").unwrap_or_default();
+    // For curl that is every host; the matcher takes it for the name of one.
+    if not_for.trim() == "*" {
+        return None;
+    }
     let matcher = Matcher::builder()
         .all(all.unwrap_or_default())
         .https(https.unwrap_or_default())
         .http(http.unwrap_or_default())
-        .no(named("no_proxy", "NO_PROXY").unwrap_or_default())
+        .no(not_for)
         .build();
     let found = matcher.intercept(&url.as_str().parse().ok()?)?;
     let proxy = Url::parse(&found.uri().to_string()).ok()?;
@@ -226,11 +256,26 @@ pub(super) fn proxy_of_environment(
     if let Some(authorization) = found.basic_auth() {
         let mut authorization = authorization.clone();
         authorization.set_sensitive(true);
-        let text = authorization.to_str().unwrap_or_default();
-        secrets.extend(text.split(' ').next_back().map(Secret::new));
+        secrets.extend(secrets_of_basic(&authorization));
         proxy.authorization = Some(authorization);
     }
     Some(proxy)
+}
+
+/// What Basic authentication hides: the pair as it is sent, and the password.
+fn secrets_of_basic(value: &HeaderValue) -> Vec<Secret> {
+    let text = value.to_str().unwrap_or_default();
+    let pair = text.split(' ').next_back().unwrap_or_default();
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(pair)
+        .unwrap_or_default();
+    let decoded = String::from_utf8_lossy(&decoded);
+    let password = decoded.split_once(':').map(|(_, password)| password);
+    [Some(pair), password]
+        .into_iter()
+        .flatten()
+        .map(Secret::new)
+        .collect()
 }
 
 /// A proxy whose URL may hold a user and a password.

@@ -10,7 +10,7 @@ use super::complaint::Complaint;
 use super::endpoint::{check_address, http_endpoint, shown_url};
 use super::header::check_header;
 use super::keys::Typed;
-use super::network::{NetworkChecker, family_of};
+use super::network::{KnownFiles, NetworkChecker, family_of};
 use super::profile::{self, Profiles};
 use super::raw::RawServer;
 use super::substitute::Sources;
@@ -38,6 +38,7 @@ pub(super) struct ServerChecker<'a> {
     names: BTreeMap<String, Range<usize>>,
     /// Of a server that says nothing else.
     timing: Timing,
+    files: KnownFiles,
 }
 
 impl<'a> ServerChecker<'a> {
@@ -57,6 +58,7 @@ impl<'a> ServerChecker<'a> {
             out,
             names: BTreeMap::new(),
             timing: Timing::Every(timing::DEFAULT_EVERY),
+            files: KnownFiles::default(),
         }
     }
 
@@ -369,6 +371,7 @@ impl<'a> ServerChecker<'a> {
             own: &raw.network,
             defaults: &self.defaults.network,
             sources: self.sources,
+            files: &mut self.files,
             out: self.out,
         };
         endpoint.network = checker.network(&endpoint.url, secrets);

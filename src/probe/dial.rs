@@ -151,7 +151,16 @@ impl Tls<'_> {
         };
         record.saw_certificate(certificate::not_after(&stream));
         record.say(|| tls::describe(&stream));
-        Connection::open(stream, version, None).await
+        let (stream, alert) = tls::LastWords::of(stream);
+        let opened = Connection::open(stream, version, None).await;
+        match (opened, alert.get()) {
+            (Ok(mut connection), _) => {
+                connection.alert = Some(alert);
+                Ok(connection)
+            }
+            (Err(_), Some(alert)) => Err(tls::refused(*alert)),
+            (Err(fault), None) => Err(fault),
+        }
     }
 }
 

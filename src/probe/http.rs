@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::fault::{Fault, reason_of_io};
 use super::limits;
 use super::socket::Stream;
+use super::tls::{self, Alert};
 use crate::model::{Proxy, Reason};
 
 /// `User-Agent`.
@@ -48,6 +49,8 @@ pub(super) struct Connection {
     broken: Option<Fault>,
     /// An exchange has been finished on it: the server may have closed it meanwhile.
     pub(super) used: bool,
+    /// Why the server ended TLS, where there is TLS.
+    pub(super) alert: Option<Alert>,
     /// `Proxy-Authorization`, where requests are passed on by a proxy; `None` where nobody passes them on.
     pub(super) forwarded: Option<Option<HeaderValue>>,
 }
@@ -85,6 +88,7 @@ impl Connection {
             tasks,
             broken: None,
             used: false,
+            alert: None,
             forwarded: passed_on_by.map(|proxy| proxy.authorization.clone()),
         })
     }
@@ -129,7 +133,15 @@ impl Connection {
 
     /// Why a connection broke on which nothing was asked yet: a server that speaks first does so again.
     pub(super) fn broken_unused(&mut self) -> Option<Fault> {
-        if self.used { None } else { self.broken.take() }
+        if self.used {
+            return None;
+        }
+        let refused = self.tls_refused();
+        refused.or_else(|| self.broken.take())
+    }
+
+    fn tls_refused(&self) -> Option<Fault> {
+        Some(tls::refused(*self.alert.as_ref()?.get()?))
     }
 
     /// Sends `request` and waits for the head of its answer.
@@ -150,7 +162,8 @@ impl Connection {
         let answer = answer.map_err(|error| match self.broken.take() {
             Some(broken) if error.is_canceled() || error.is_closed() => broken,
             _ => fault(&error),
-        })?;
+        });
+        let answer = answer.map_err(|fault| self.tls_refused().unwrap_or(fault))?;
         if head_size(answer.headers()) > limits::MAX_HEAD
             || answer.headers().len() > limits::MAX_HEADERS
         {
@@ -287,23 +300,12 @@ fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
 
 /// The socket error at the bottom of an error of hyper's.
 fn io_error(error: &hyper::Error) -> Option<&std::io::Error> {
-    cause::<h2::Error>(error)
+    let io: &std::io::Error = cause::<h2::Error>(error)
         .and_then(h2::Error::get_io)
-        .or_else(|| cause(error))
-}
-
-/// The server ended TLS after it was agreed, as TLS 1.3 does where it wants another certificate of ours.
-fn tls_alert(error: &hyper::Error) -> Option<Fault> {
-    let tls = io_error(error)?
-        .get_ref()?
-        .downcast_ref::<rustls::Error>()?;
-    let rustls::Error::AlertReceived(alert) = tls else {
-        return None;
-    };
-    Some(Fault::new(
-        Reason::TlsHandshake,
-        format!("the server ended TLS: {alert:?}"),
-    ))
+        .or_else(|| cause(error))?;
+    // Without a number of the system's a broken pipe is h2's word for the end of a connection.
+    let is_end = io.kind() == std::io::ErrorKind::BrokenPipe && io.raw_os_error().is_none();
+    (!is_end).then_some(io)
 }
 
 /// What HTTP/2 has for an error: the server's own, which is `ended` for us, or one that it made.
@@ -330,9 +332,6 @@ fn io_reason(error: &hyper::Error) -> Option<Reason> {
 
 /// Before an answer's head.
 fn fault(error: &hyper::Error) -> Fault {
-    if let Some(fault) = tls_alert(error) {
-        return fault;
-    }
     if let Some(fault) = http2_fault(error, Reason::HttpClosed) {
         return fault;
     }
@@ -382,5 +381,128 @@ fn body_fault(error: &hyper::Error) -> Fault {
             Reason::StreamEnded,
             "the connection was closed in the middle of the answer",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What becomes of an answer that comes in these pieces: its status, its headers' size and its body.
+    async fn exchange(pieces: Vec<Vec<u8>>) -> Result<(u16, usize, Vec<u8>), Reason> {
+        let (ours, mut theirs) = tokio::io::duplex(1024 * 1024);
+        let server = async move {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(theirs.read_u8().await.unwrap());
+            }
+            for piece in pieces {
+                if theirs.write_all(&piece).await.is_err() {
+                    return;
+                }
+                // What was written is read before there is more.
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let client = async {
+            let mut connection = Connection::open(ours, Version::Http1, None).await?;
+            let mut request = Request::new(Full::new(Bytes::new()));
+            *request.uri_mut() = http::Uri::from_static("/");
+            let answer = connection.send(request).await?;
+            let (head, mut body) = answer.into_parts();
+            let body = connection.read_all(&mut body, 100_000).await?;
+            Ok((
+                head.status.as_u16(),
+                head_size(&head.headers),
+                body.to_vec(),
+            ))
+        };
+        let (_, answer) = tokio::join!(server, client);
+        answer.map_err(|fault: Fault| fault.reason)
+    }
+
+    fn in_pieces(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        cuts.windows(2)
+            .map(|cut| bytes[cut[0]..cut[1]].to_vec())
+            .collect()
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(work)
+    }
+
+    /// An answer whose header block, as [`head_size`] counts it, has this size, in lines of at most 8,000 bytes.
+    fn with_head_of(size: usize, body: &[u8]) -> Vec<u8> {
+        let length = format!("content-length: {}\r\n", body.len());
+        let mut lines = length.clone();
+        while lines.len() < size {
+            let left = size - lines.len();
+            // A line is at least `x: ` and its end.
+            let line = if left > 8_100 { 8_000 } else { left };
+            lines.push_str(&format!("x: {}\r\n", "y".repeat(line - 5)));
+        }
+        assert_eq!(lines.len(), size);
+        let mut answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
+        answer.extend_from_slice(body);
+        answer
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_head_is_too_large_exactly_beyond_the_limit(
+            beyond in prop_oneof![-2_000isize..2_000, -1isize..=2, Just(60_000isize), Just(200_000isize)],
+            cuts in proptest::collection::vec(0usize..300_000, 0..12),
+        ) {
+            let size = limits::MAX_HEAD.checked_add_signed(beyond).unwrap();
+            let answer = run(exchange(in_pieces(&with_head_of(size, b"{}"), &cuts)));
+            let expected = if beyond > 0 {
+                Err(Reason::HeadTooLarge)
+            } else {
+                Ok((200, size, b"{}".to_vec()))
+            };
+            prop_assert_eq!(answer, expected);
+        }
+
+        #[test]
+        fn too_many_lines_are_too_many_exactly_beyond_the_limit(
+            lines in 200usize..320,
+            cuts in proptest::collection::vec(0usize..3_000, 0..12),
+        ) {
+            let head = format!("HTTP/1.1 204 No\r\n{}\r\n", "x: y\r\n".repeat(lines));
+            let answer = run(exchange(in_pieces(head.as_bytes(), &cuts)));
+            let expected = if lines > limits::MAX_HEADERS {
+                Err(Reason::HeadTooLarge)
+            } else {
+                Ok((204, 6 * lines, Vec::new()))
+            };
+            prop_assert_eq!(answer, expected);
+        }
+
+        #[test]
+        fn pieces_never_change_an_answer(
+            answer in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                "HTTP/1\\.[01] [0-9]{2,3} [a-z]{0,5}\r?\n([a-z]{1,5}: ?[a-z0-9]{0,5}\r?\n){0,4}\r?\n[a-z]{0,20}"
+                    .prop_map(String::into_bytes),
+                "HTTP/1\\.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n([1-5]\r\n[a-z]{5}\r\n){0,3}(0\r\n\r\n)?"
+                    .prop_map(String::into_bytes),
+                "(HTTP/1\\.1 10[023] x\r\n\r\n){0,3}HTTP/1\\.1 200 OK\r\ncontent-length: [0-9]{1,2}\r\n\r\n[a-z]{0,40}"
+                    .prop_map(String::into_bytes),
+            ],
+            cuts in proptest::collection::vec(0usize..200, 0..8),
+        ) {
+            let whole = run(exchange(vec![answer.clone()]));
+            prop_assert_eq!(run(exchange(in_pieces(&answer, &cuts))), whole);
+        }
     }
 }

@@ -343,11 +343,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
     ) -> Result<Era, Fault> {
         let layer = self.record.layer();
         let certain = refusal.http_status == Some(405);
-        let budget = if certain {
-            self.target.timeout
-        } else {
-            self.target.timeout / 3
-        };
+        let budget = self.target.timeout / 3;
         let operation = self.record.operations.len();
         self.record.was_rejected(refused, &refusal);
         let named = async {
@@ -355,7 +351,12 @@ impl<'t, 'c> Ladder<'t, 'c> {
             self.find_endpoint().await?;
             Ok(opened)
         };
-        match tokio::time::timeout(budget, named).await {
+        let named = if certain {
+            Ok(named.await)
+        } else {
+            tokio::time::timeout(budget, named).await
+        };
+        match named {
             Ok(Ok(opened)) => self.initialize_over_http_sse(opened).await,
             Ok(Err(fault)) if is_telling(&fault) || certain && is_trouble(&fault) => {
                 self.record

@@ -70,6 +70,10 @@ fn fault(server: SocketAddr, name: &str, error: &NetError) -> Fault {
                 format!("{server} cannot look up {name}: {code}"),
             ),
         },
+        NetError::Dns(DnsError::ResponseCode(code)) => (
+            Reason::DnsFailure,
+            format!("{server} cannot look up {name}: {code}"),
+        ),
         NetError::Timeout => (
             Reason::DnsTimeout,
             format!("{server} did not answer for {name}"),

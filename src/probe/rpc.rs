@@ -327,11 +327,77 @@ mod tests {
         assert!(decode(brackets_in_a_string.as_bytes(), 1).is_ok());
     }
 
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            "\\PC{0,8}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 24, 6, |inner| {
+            let key = prop_oneof![
+                Just("jsonrpc".to_owned()),
+                Just("id".to_owned()),
+                Just("result".to_owned()),
+                Just("error".to_owned()),
+                Just("code".to_owned()),
+                Just("message".to_owned()),
+                "[a-z]{0,3}",
+            ];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                proptest::collection::hash_map(key, inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes, 1);
             let _ = decode_error(&bytes);
+        }
+
+        /// Whatever it holds, JSON is never said to be none.
+        #[test]
+        fn any_json_is_survived(json in any_json()) {
+            let text = json.to_string();
+            if let Err(fault) = decode(text.as_bytes(), 1) {
+                prop_assert!(fault.reason != Reason::InvalidJson, "{text}");
+            }
+            let _ = decode_error(text.as_bytes());
+        }
+
+        /// A message that is cut off anywhere is no message, and says so.
+        #[test]
+        fn a_cut_message_is_invalid_json(json in any_json(), cut in any::<prop::sample::Index>()) {
+            let text = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "result": [json] }).to_string();
+            prop_assert!(matches!(decode(text.as_bytes(), 1), Ok(Incoming::Answer(Ok(_)))));
+            let part = &text.as_bytes()[..cut.index(text.len())];
+            prop_assert_eq!(decode(part, 1).unwrap_err().reason, Reason::InvalidJson);
+        }
+
+        /// Exactly beyond the limit, wherever the brackets stand.
+        #[test]
+        fn depth_is_counted_exactly(depth in 100usize..160, objects in any::<bool>()) {
+            let (open, close) = if objects { (r#"{"a":"#, "}") } else { ("[", "]") };
+            // The message itself is one level.
+            let nested = format!("{}1{}", open.repeat(depth - 1), close.repeat(depth - 1));
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{nested}}}"#);
+            let reason = decode(text.as_bytes(), 1).err().map(|fault| fault.reason);
+            let expected = (depth > limits::MAX_DEPTH).then_some(Reason::TooDeep);
+            prop_assert_eq!(reason, expected);
+        }
+
+        #[test]
+        fn the_answer_is_told_by_its_id(id in any::<u64>(), ours in any::<u64>(), quoted in any::<bool>()) {
+            let found = if quoted { format!("\"{id}\"") } else { id.to_string() };
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{found},"result":{{}}}}"#);
+            let is_ours = matches!(decode(text.as_bytes(), ours), Ok(Incoming::Answer(_)));
+            prop_assert_eq!(is_ours, id == ours);
+            prop_assert!(matches!(decode(text.as_bytes(), id), Ok(Incoming::Answer(_))));
         }
     }
 }

@@ -153,6 +153,28 @@ mod tests {
         Ok(events)
     }
 
+    type Told = (
+        Vec<(Vec<u8>, Vec<u8>)>,
+        bool,
+        Option<Vec<u8>>,
+        Option<Duration>,
+    );
+
+    fn told<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Told {
+        let mut reader = SseReader::new(40);
+        let mut events = Vec::new();
+        let mut too_large = false;
+        for piece in pieces {
+            let each = |kind: &[u8], data: &[u8]| events.push((kind.to_vec(), data.to_vec()));
+            too_large = reader.push(piece, each).is_err();
+            if too_large {
+                break;
+            }
+        }
+        let (id, retry) = reader.resumption();
+        (events, too_large, id.map(<[u8]>::to_vec), retry)
+    }
+
     #[test]
     fn reads_what_servers_send() {
         let cases: &[(&str, &[&str])] = &[
@@ -220,6 +242,47 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = read(&[&bytes], 64);
+        }
+
+        /// Everything that a reader tells: events, what it remembers, and where it stops.
+        #[test]
+        fn pieces_change_nothing_of_what_is_told(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    "(data|event|id|retry|dat|)(:| |: )[a-c0-9]{0,12}",
+                    "[a-c:\u{feff}]{0,5}",
+                ],
+                0..30,
+            ),
+            ends in proptest::collection::vec(prop_oneof!["\r\n", "\n", "\r"], 30),
+            cuts in proptest::collection::vec(0usize..500, 0..8),
+        ) {
+            let mut bytes = Vec::new();
+            for (line, end) in lines.iter().zip(&ends) {
+                bytes.extend_from_slice(line.as_bytes());
+                bytes.extend_from_slice(end.as_bytes());
+            }
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
+            prop_assert_eq!(told(pieces), told([bytes.as_slice()].into_iter()));
+        }
+
+        /// However much comes, no more is kept than one event, its name and its ids.
+        #[test]
+        fn nothing_grows_beyond_the_limit(
+            pieces in proptest::collection::vec("(data: |event: |id: |: |)[a-z]{0,40}(\r|\n){0,2}", 0..60),
+        ) {
+            let mut reader = SseReader::new(64);
+            for piece in &pieces {
+                if reader.push(piece.as_bytes(), |_, _| {}).is_err() {
+                    break;
+                }
+                prop_assert!(reader.line.len() + reader.data.len() <= 64);
+                let remembered = [&reader.id, &reader.last_id].map(|id| id.as_ref().map_or(0, Vec::len));
+                prop_assert!(reader.kind.len() <= 64 && remembered.into_iter().all(|id| id <= 64));
+            }
         }
     }
 }

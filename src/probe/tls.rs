@@ -1,7 +1,9 @@
 //! TLS on a connection: against the platform's roots, or what the user trusts in their place.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -9,8 +11,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
 };
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -159,6 +163,109 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The alert by which the server ended TLS, if it did.
+pub(super) type Alert = Arc<OnceLock<AlertDescription>>;
+
+/// Remembers the alert by which the server ends TLS. TLS 1.3 lets it refuse us after all was agreed from where we
+/// stand: who writes meanwhile only learns that the connection is gone, and HTTP/2 forgets what an error was made of.
+pub(super) struct LastWords<S> {
+    stream: S,
+    alert: Alert,
+    /// Why nothing more can be written.
+    broken: Option<io::Error>,
+}
+
+/// The server ended TLS after it was agreed, as TLS 1.3 does where it wants another certificate of ours.
+pub(super) fn refused(alert: AlertDescription) -> Fault {
+    Fault::new(
+        Reason::TlsHandshake,
+        format!("the server ended TLS: {alert:?}"),
+    )
+}
+
+impl<S: Stream> LastWords<S> {
+    pub(super) fn of(stream: S) -> (Self, Alert) {
+        let alert = Alert::default();
+        let words = Self {
+            stream,
+            alert: alert.clone(),
+            broken: None,
+        };
+        (words, alert)
+    }
+
+    fn listen(&self, error: io::Error) -> io::Error {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            self.alert.set(*alert).ok();
+        }
+        error
+    }
+
+    /// Writes by `write`. Once that fails, what the server said before is still there to be read, and is waited for: a
+    /// connection that is gone is always ready to be read.
+    fn write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.broken.is_none() {
+            match ready!(write(Pin::new(&mut self.stream), cx)) {
+                Ok(written) => return Poll::Ready(Ok(written)),
+                Err(error) => self.broken = Some(error),
+            }
+        }
+        let mut byte = [0];
+        let last = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
+        if let Err(last) = ready!(last) {
+            self.listen(last);
+        }
+        let broken = self.broken.take();
+        Poll::Ready(Err(broken.unwrap_or(io::ErrorKind::BrokenPipe.into())))
+    }
+}
+
+impl<S: Stream> AsyncRead for LastWords<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        Poll::Ready(read.map_err(|error| self.listen(error)))
+    }
+}
+
+impl<S: Stream> AsyncWrite for LastWords<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, |stream, cx| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write(cx, |stream, cx| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, |stream, cx| stream.poll_write_vectored(cx, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -27,8 +28,12 @@ pub(super) async fn serve(
     loop {
         let (request, respond) = tokio::select! {
             accepted = connection.accept() => match accepted {
-                Some(accepted) => accepted.map_err(io::Error::other)?,
-                None => return Ok(()),
+                Some(Ok(accepted)) => accepted,
+                Some(Err(_)) | None => {
+                    // To drop what was not read would be a reset.
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    return Ok(());
+                }
             },
             then = told.recv() => match then {
                 Some(Then::Goaway) => {
@@ -69,7 +74,13 @@ async fn answer(
                 server.hung.notify_one();
                 poll_fn(|cx| respond.poll_reset(cx)).await.ok();
             }
-            other => drop(tell.send(other.unwrap_or(Then::Close))),
+            other => {
+                // What came so far has to be read, or to close would be a reset.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                tell.send(other.unwrap_or(Then::Close)).ok();
+                // To drop the answer would be a reset of its own.
+                poll_fn(|cx| respond.poll_reset(cx)).await.ok();
+            }
         }
         return Ok(());
     }
@@ -86,26 +97,28 @@ async fn answer(
     for piece in &answer.pieces {
         send(&mut stream, piece)?;
     }
-    if answer.follows {
-        let mut events = server.follow();
+    if let Some(mut events) = answer.events {
         while let Some(event) = next_event(&mut events, poll_fn(|cx| stream.poll_reset(cx))).await {
             send(&mut stream, &event)?;
         }
         server.seen.lock().unwrap().open_streams -= 1;
     }
+    if answer.then.is_some() {
+        // What was said so far has to get there first.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     match answer.then {
         None => stream.send_data(Bytes::new(), true)?,
-        Some(Then::Reset) => {
-            // What was said before has to get there first.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            stream.send_reset(h2::Reason::INTERNAL_ERROR);
-        }
+        Some(Then::Reset) => stream.send_reset(h2::Reason::INTERNAL_ERROR),
         Some(Then::Hang) => {
             server.hung.notify_one();
             // Until the other side has given up.
             poll_fn(|cx| stream.poll_reset(cx)).await.ok();
         }
-        Some(other) => drop(tell.send(other)),
+        Some(other) => {
+            tell.send(other).ok();
+            poll_fn(|cx| stream.poll_reset(cx)).await.ok();
+        }
     }
     Ok(())
 }

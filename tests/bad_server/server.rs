@@ -64,8 +64,8 @@ pub(super) struct Answer {
     pub(super) pieces: Vec<String>,
     pub(super) chunked: bool,
     pub(super) endless: Option<String>,
-    /// What is posted goes on arriving after the pieces.
-    pub(super) follows: bool,
+    /// What goes on arriving after the pieces.
+    pub(super) events: Option<mpsc::UnboundedReceiver<Option<String>>>,
     pub(super) then: Option<Then>,
 }
 
@@ -183,7 +183,12 @@ impl Server {
         let accept = self.case.accept.as_ref().unwrap();
         let mut stream = BufStream::new(stream);
         stream.write_all(accept.say.as_bytes()).await?;
-        self.finish(stream, accept.then).await
+        self.finish(&mut stream, accept.then).await?;
+        if accept.then == Then::Close {
+            // To drop what was not read would be a reset.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+        }
+        Ok(())
     }
 
     async fn serve(
@@ -201,6 +206,7 @@ impl Server {
             stream.write_all(answer.head(minor).as_bytes()).await?;
             for piece in &answer.pieces {
                 if !answer.pause.is_zero() {
+                    stream.flush().await?;
                     tokio::time::sleep(answer.pause).await;
                 }
                 write(&mut stream, piece, answer.chunked).await?;
@@ -211,8 +217,7 @@ impl Server {
             if let Some(then) = answer.then {
                 return self.finish(stream, then).await;
             }
-            if answer.follows {
-                let mut events = self.follow();
+            if let Some(mut events) = answer.events {
                 while let Some(event) = next_event(&mut events, stream.read_u8()).await {
                     write(&mut stream, &event, answer.chunked).await?;
                 }
@@ -229,14 +234,6 @@ impl Server {
             }
         }
         self.finish(stream, Then::Close).await
-    }
-
-    /// What arrives on a stream of HTTP+SSE from now on.
-    pub(super) fn follow(&self) -> mpsc::UnboundedReceiver<Option<String>> {
-        let (sender, events) = mpsc::unbounded_channel();
-        *self.events.lock().unwrap() = Some(sender);
-        self.seen.lock().unwrap().open_streams += 1;
-        events
     }
 
     async fn finish(
@@ -292,22 +289,29 @@ impl Server {
         };
         let status = on.status.unwrap_or(status);
         answer.status = status;
-        answer.follows = self.case.http_sse && request.method() == "GET" && status == 200;
+        let follows = self.case.http_sse && request.method() == "GET" && status == 200;
+        if follows && on.then.is_none() && on.endless.is_none() {
+            let (sender, events) = mpsc::unbounded_channel();
+            *self.events.lock().unwrap() = Some(sender);
+            seen.open_streams += 1;
+            answer.events = Some(events);
+        }
+        let mut fill = |text: &str| self.fill(text, request, uses, &mut seen);
         let is_error = on.error.is_some() || status >= 300;
         let texts = texts.unwrap_or_else(|| match healthy {
             Some(_) if on.status.is_none() || !is_error => vec!["$answer".to_owned()],
-            None if answer.follows => {
+            None if follows => {
                 vec!["event: endpoint\ndata: /messages?session=1\n\n".to_owned()]
             }
             _ => Vec::new(),
         });
         let pieces = texts.iter().map(|text| fill(text));
         answer.pieces = pieces.filter(|piece| !piece.is_empty()).collect();
-        let unfinished = on.then.is_some() || on.endless.is_some() || answer.follows;
+        let unfinished = on.then.is_some() || on.endless.is_some() || follows;
         let http10 = self.case.connection == Connection::Http10;
         answer.chunked = !http10 && (on.bytewise || on.sse.is_some() || unfinished);
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
-        if on.sse.is_some() || answer.follows {
+        if on.sse.is_some() || follows {
             headers.insert("content-type", "text/event-stream".to_owned());
         } else if !answer.pieces.is_empty() {
             headers.insert("content-type", "application/json".to_owned());
