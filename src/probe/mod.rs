@@ -16,6 +16,7 @@ mod channel;
 mod connect;
 mod discover;
 mod fault;
+mod gauge;
 mod head;
 mod http;
 mod initialize;
