@@ -164,6 +164,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
     fn may_be_modern(&self, fault: &Fault) -> bool {
         let refused = match fault.reason {
             Reason::JsonrpcError => true,
+            Reason::UnsupportedProtocolVersion => fault.jsonrpc_code.is_some(),
             Reason::HttpStatus => matches!(fault.http_status, Some(400..=499)),
             _ => false,
         };
@@ -421,7 +422,13 @@ impl<'t, 'c> Ladder<'t, 'c> {
             step: self.handshake_step(),
         };
         let answer = self.channel.ask(self.record, &call).await?;
-        let result = answer.map_err(|error| self.with_status(operation, &error))?;
+        let result = answer.map_err(|error| {
+            let mut fault = self.with_status(operation, &error);
+            if error.code == rpc::UNSUPPORTED_VERSION {
+                fault.reason = Reason::UnsupportedProtocolVersion;
+            }
+            fault
+        })?;
         let version = initialize::read_result(&result, self.record)?;
         if self.target.profile.depth < Layer::Initialize {
             return Ok(Era::Legacy);
