@@ -37,7 +37,9 @@ pub(super) struct NetworkChecker<'a> {
 
 /// Files of certificates that were read: a thousand servers may name the same bundle, which is read and kept once.
 #[derive(Default)]
-pub(super) struct CertificateFiles(HashMap<PathBuf, Result<Arc<[CertificateDer<'static>]>, Unusable>>);
+pub(super) struct CertificateFiles(
+    HashMap<PathBuf, Result<Arc<[CertificateDer<'static>]>, Unusable>>,
+);
 
 /// What is wrong with a file, to stand after its key, and what was looked for in it.
 #[derive(Clone)]
@@ -179,7 +181,10 @@ impl NetworkChecker<'_> {
         secrets.extend(text.secrets);
         let problem = match Url::parse(&text.value) {
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-                format!("{}:// is not supported, only http:// and https://", url.scheme())
+                format!(
+                    "{}:// is not supported, only http:// and https://",
+                    url.scheme()
+                )
             }
             Ok(url) if url.host_str().is_none_or(str::is_empty) => "names no host".to_owned(),
             Ok(url) => return Some(proxy_at(url, secrets)),

@@ -15,7 +15,9 @@ use super::network::{CertificateFiles, NetworkChecker, family_of};
 use super::profile;
 use super::raw::RawServer;
 use super::substitute::Sources;
-use crate::model::{CommandLine, Endpoint, Header, HttpEndpoint, Profile, Secret, ServiceName, Target};
+use crate::model::{
+    CommandLine, Endpoint, Header, HttpEndpoint, Profile, Secret, ServiceName, Target,
+};
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -275,11 +277,7 @@ impl<'a> ServerChecker<'a> {
         found
     }
 
-    fn headers(
-        &mut self,
-        raw: &RawServer,
-        secrets: &mut Vec<Secret>,
-    ) -> Vec<Header> {
+    fn headers(&mut self, raw: &RawServer, secrets: &mut Vec<Secret>) -> Vec<Header> {
         let own: Vec<_> = raw.headers.iter().map(|(name, _)| &name.value).collect();
         let inherited = self
             .defaults

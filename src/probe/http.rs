@@ -433,7 +433,11 @@ mod tests {
             let answer = connection.send(request).await?;
             let (head, mut body) = answer.into_parts();
             let body = connection.read_all(&mut body, 100_000).await?;
-            Ok((head.status.as_u16(), head_size(&head.headers), body.to_vec()))
+            Ok((
+                head.status.as_u16(),
+                head_size(&head.headers),
+                body.to_vec(),
+            ))
         };
         let (_, answer) = tokio::join!(server, client);
         answer.map_err(|fault: Fault| fault.reason)

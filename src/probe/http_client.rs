@@ -1,6 +1,5 @@
 //! The HTTP client of one probe: one connection at a time, to one place at a time.
 
-
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -178,11 +177,7 @@ impl<'t> HttpClient<'t> {
     fn take_down(&self, record: &mut Record, request: &Request<Full<Bytes>>, draft: &Draft) {
         let headers = request.headers();
         let method = request.method();
-        let head = format!(
-            "{method} {}{}",
-            request.uri(),
-            transcript::headers(headers)
-        );
+        let head = format!("{method} {}{}", request.uri(), transcript::headers(headers));
         let own = self.trusted && self.url == self.endpoint.url;
         let url = if own && self.endpoint.socket.is_none() {
             self.endpoint.shown.clone()
@@ -351,7 +346,11 @@ impl Place {
         };
         // A parsed URL's host, path and query are valid in a request.
         Self {
-            scheme: if url.scheme() == "https" { "https" } else { "http" },
+            scheme: if url.scheme() == "https" {
+                "https"
+            } else {
+                "http"
+            },
             host: host.unwrap_or_else(|_| HeaderValue::from_static("")),
             path: path.unwrap_or_default(),
         }

@@ -5,33 +5,33 @@
 //! session is ended on every way out.
 
 mod answer_search;
-mod transcript;
-mod socket;
-mod proxy;
-mod name_server;
-mod http_sse;
-mod http_client;
-mod dial;
 mod channel;
 mod connect;
+mod dial;
 mod discover;
 mod fault;
 mod gauge;
 mod head;
 mod http;
+mod http_client;
+mod http_sse;
 mod initialize;
 mod ladder;
 mod limits;
+mod name_server;
 mod process;
+mod proxy;
 mod record;
 mod redirect;
 mod resolve;
 mod rpc;
+mod socket;
 mod sse;
 mod stdio;
 mod streamable_http;
 mod tls;
 mod tools_list;
+mod transcript;
 
 use tokio_util::sync::CancellationToken;
 
@@ -56,11 +56,7 @@ pub struct Wish {
 ///
 /// Answers `None` when `cancel` ended it early: then nothing is known of the server, and its
 /// session has been ended all the same.
-pub async fn probe(
-    target: &Target,
-    wish: Wish,
-    cancel: &CancellationToken,
-) -> Option<ProbeResult> {
+pub async fn probe(target: &Target, wish: Wish, cancel: &CancellationToken) -> Option<ProbeResult> {
     let mut channel = Channel::to(target);
     let mut record = Record::start(wish.conversation);
     let root = rpc::traceparent(record.trace_id, record.root_span);

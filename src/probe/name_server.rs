@@ -41,8 +41,7 @@ fn resolver(server: SocketAddr, family: Option<IpFamily>) -> Result<TokioResolve
     });
     let name_server = NameServerConfig::new(server.ip(), true, connections.into());
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server]);
-    let mut builder =
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options = builder.options_mut();
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;

@@ -1,7 +1,7 @@
 //! Redirects: where to, and whether it is followed.
 
-use http::{Method, StatusCode};
 use http::header::LOCATION;
+use http::{Method, StatusCode};
 use url::Url;
 
 use super::fault::Fault;

@@ -15,9 +15,7 @@ pub(super) async fn resolve(
     port: u16,
     network: &Network,
 ) -> Result<Vec<SocketAddr>, Fault> {
-    let family = network
-        .family
-        .or(network.source_address.map(IpFamily::of));
+    let family = network.family.or(network.source_address.map(IpFamily::of));
     let name = match host {
         Host::Ipv4(ip) => return literal((*ip).into(), port, family),
         Host::Ipv6(ip) => return literal((*ip).into(), port, family),
@@ -26,7 +24,10 @@ pub(super) async fn resolve(
     let found: Vec<_> = match network.resolver {
         Some(server) => {
             let found = name_server::look_up(server, name, family).await?;
-            found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+            found
+                .into_iter()
+                .map(|ip| SocketAddr::new(ip, port))
+                .collect()
         }
         None => tokio::net::lookup_host((name, port))
             .await

@@ -153,7 +153,12 @@ mod tests {
         Ok(events)
     }
 
-    type Told = (Vec<(Vec<u8>, Vec<u8>)>, bool, Option<Vec<u8>>, Option<Duration>);
+    type Told = (
+        Vec<(Vec<u8>, Vec<u8>)>,
+        bool,
+        Option<Vec<u8>>,
+        Option<Duration>,
+    );
 
     fn told<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Told {
         let mut reader = SseReader::new(40);

@@ -64,10 +64,7 @@ impl Transcript {
     }
 
     /// As it may be shown.
-    pub(super) fn finish<'s>(
-        self,
-        secrets: impl Iterator<Item = &'s str> + Clone,
-    ) -> Conversation {
+    pub(super) fn finish<'s>(self, secrets: impl Iterator<Item = &'s str> + Clone) -> Conversation {
         let entries = self.entries.into_iter().map(|entry| {
             let body = String::from_utf8_lossy(&entry.body);
             let mut text = entry.head;
@@ -154,7 +151,11 @@ pub(super) fn curl(
         let _ = write!(command, " -H {line}");
     }
     if !body.is_empty() {
-        let _ = write!(command, " --data-raw {}", quoted(&String::from_utf8_lossy(body)));
+        let _ = write!(
+            command,
+            " --data-raw {}",
+            quoted(&String::from_utf8_lossy(body))
+        );
     }
     command
 }

@@ -20,7 +20,9 @@ pub(super) async fn serve(
     server: Arc<Server>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> io::Result<()> {
-    let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
+    let mut connection = h2::server::handshake(stream)
+        .await
+        .map_err(io::Error::other)?;
     // What one answer means for the connection.
     let (tell, mut told) = mpsc::unbounded_channel();
     loop {
@@ -96,9 +98,7 @@ async fn answer(
         send(&mut stream, piece)?;
     }
     if let Some(mut events) = answer.events {
-        while let Some(event) =
-            next_event(&mut events, poll_fn(|cx| stream.poll_reset(cx))).await
-        {
+        while let Some(event) = next_event(&mut events, poll_fn(|cx| stream.poll_reset(cx))).await {
             send(&mut stream, &event)?;
         }
         server.seen.lock().unwrap().open_streams -= 1;

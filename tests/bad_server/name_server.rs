@@ -38,7 +38,10 @@ impl NameServer {
             case,
             asked: Mutex::default(),
         });
-        if server.zone().is_some_and(|zone| zone.manner != Manner::Nobody) {
+        if server
+            .zone()
+            .is_some_and(|zone| zone.manner != Manner::Nobody)
+        {
             tokio::spawn(server.clone().serve_udp(udp));
             tokio::spawn(server.clone().serve_tcp(tcp));
         }
@@ -121,7 +124,15 @@ impl NameServer {
             &[0x81 | truncated, 0x80 | zone.code],
             &[0, 1, 0, count, 0, soa.is_some().into(), 0, 0],
         ];
-        Some([header.concat(), question[12..end].to_vec(), records.concat(), soa.unwrap_or_default()].concat())
+        Some(
+            [
+                header.concat(),
+                question[12..end].to_vec(),
+                records.concat(),
+                soa.unwrap_or_default(),
+            ]
+            .concat(),
+        )
     }
 }
 
@@ -139,7 +150,10 @@ fn records(zone: &Zone, asked: u16) -> Vec<Vec<u8>> {
 }
 
 fn record(owner: &[u8], kind: u16, data: &[u8]) -> Vec<u8> {
-    let (kind, length) = (kind.to_be_bytes(), u16::try_from(data.len()).unwrap().to_be_bytes());
+    let (kind, length) = (
+        kind.to_be_bytes(),
+        u16::try_from(data.len()).unwrap().to_be_bytes(),
+    );
     // Class IN, for a minute.
     [owner, &kind, &[0, 1, 0, 0, 0, 60], &length, data].concat()
 }

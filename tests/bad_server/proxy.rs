@@ -78,7 +78,8 @@ impl Proxy {
             to_client.shutdown().await
         });
         loop {
-            let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+            let length =
+                header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
             let mut body = vec![0; length];
             from_client.read_exact(&mut body).await?;
             let lines = head.replacen(&format!("http://{authority}"), "", 1);

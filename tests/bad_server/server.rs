@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::{Notify, mpsc};
 
-use super::http2;
 use super::case::{Case, Connection, Listen, On, Speaks, Then};
+use super::http2;
 use super::name_server::NameServer;
 use super::proxy::Proxy;
 use super::request::{self, Request};
@@ -137,9 +137,9 @@ impl Server {
             ("$folder", path(&self.folder)),
             ("$port", self.port.to_string()),
         ];
-        values
-            .iter()
-            .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+        values.iter().fold(text.to_owned(), |text, (name, value)| {
+            text.replace(name, value)
+        })
     }
 
     async fn listen(self: Arc<Self>, listener: TcpListener) {
