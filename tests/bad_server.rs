@@ -51,7 +51,7 @@ async fn says_of_every_bad_server_what_is_wrong() {
         .filter(|case| case.name.contains(&only))
         .map(Arc::new)
         .collect();
-    let (count, least) = (cases.len(), if only.is_empty() { 40 } else { 1 });
+    let (count, least) = (cases.len(), if only.is_empty() { 80 } else { 1 });
     assert!(count >= least, "only {count} cases");
     let failures: Vec<_> = futures_util::stream::iter(cases)
         .map(|case| async move { (case.name.clone(), run(case).await) })
@@ -83,6 +83,14 @@ fn every_reason_and_layer_has_a_case() {
         .collect();
     assert_eq!(&known - &reached, unreached);
     assert_eq!(&reached - &known, BTreeSet::new());
+    for layer in ["http", "initialize", "tools_list"] {
+        let fails = |case: &&Case| case.expects("failed_layer") == Some(layer);
+        assert!(
+            cases.iter().filter(fails).any(|case| case.http_sse),
+            "{layer}"
+        );
+        assert!(cases.iter().filter(fails).any(|case| case.http2), "{layer}");
+    }
     for layer in Layer::ALL.map(Layer::as_str) {
         for era in [Speaks::Legacy, Speaks::Modern] {
             let mut failing = cases

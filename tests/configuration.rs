@@ -404,6 +404,45 @@ fn trouble(text: &str) -> Option<String> {
     }
 }
 
+/// Bytes of any kind, and pieces of TOML in any order.
+#[test]
+fn no_text_makes_it_panic() {
+    const PIECES: [&str; 20] = [
+        "[[server]]\n",
+        "[defaults]\n",
+        "[store]\n",
+        "[traces]\n",
+        "name = ",
+        "url = ",
+        "command = ",
+        "headers = ",
+        "proxy = ",
+        "resolver = ",
+        "ip = ",
+        "ca_file = ",
+        "cert_file = ",
+        "\"http://a.example/mcp\"\n",
+        "\"unix:///a:/b\"\n",
+        "\"tls/client.pem\"\n",
+        "[\"a\"]\n",
+        "{ a = \"b\" }\n",
+        "\"127.0.0.1\"\n",
+        "4\n",
+    ];
+    let mut random = fastrand::Rng::with_seed(20_261_121);
+    let mut failed = Vec::new();
+    for _ in 0..4_000 {
+        let bytes: Vec<_> = std::iter::repeat_with(|| random.u8(..)).take(60).collect();
+        let noise = String::from_utf8_lossy(&bytes).into_owned();
+        let pieces = std::iter::repeat_with(|| PIECES[random.usize(0..PIECES.len())]);
+        let pieces: String = pieces.take(12).collect();
+        for text in [noise, pieces] {
+            failed.extend(trouble(&text).map(|what| format!("{what}:\n{text}")));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
 #[test]
 fn no_file_makes_it_panic() {
     const MUTATIONS: usize = 400;

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 use super::fault::{Fault, reason_of_io};
+use super::gauge::{Gauge, Gauged};
 use super::limits;
 use super::socket::Stream;
 use super::tls::{self, Alert};
@@ -45,6 +46,8 @@ pub(super) struct Connection {
     driver: Option<Driver>,
     /// HTTP/2 moves its bytes in tasks of its own, which end with it.
     tasks: Option<Tasks>,
+    /// HTTP/1 is read by it; HTTP/2 counts by itself.
+    gauge: Gauge,
     /// Why the connection ended, if that was an error.
     broken: Option<Fault>,
     /// An exchange has been finished on it: the server may have closed it meanwhile.
@@ -62,8 +65,13 @@ impl Connection {
         version: Version,
         passed_on_by: Option<&Proxy>,
     ) -> Result<Self, Fault> {
+        let gauge = Gauge::new();
         let (sender, driver, tasks): (_, Driver, _) = match version {
             Version::Http1 => {
+                let socket = Gauged {
+                    stream: socket,
+                    gauge: gauge.clone(),
+                };
                 let (sender, driver) = http1::Builder::new()
                     .max_buf_size(limits::MAX_HEAD_READ)
                     .max_headers(limits::MAX_HEADERS)
@@ -86,6 +94,7 @@ impl Connection {
             sender,
             driver: Some(driver),
             tasks,
+            gauge,
             broken: None,
             used: false,
             alert: None,
@@ -136,11 +145,15 @@ impl Connection {
         if self.used {
             return None;
         }
-        let refused = self.tls_refused();
-        refused.or_else(|| self.broken.take())
+        let ended = self.ended();
+        ended.or_else(|| self.broken.take())
     }
 
-    fn tls_refused(&self) -> Option<Fault> {
+    /// Why it ended, where that is known better than from an error.
+    fn ended(&self) -> Option<Fault> {
+        if self.gauge.is_exhausted() {
+            return Some(head_too_large());
+        }
         Some(tls::refused(*self.alert.as_ref()?.get()?))
     }
 
@@ -149,6 +162,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Fault> {
+        self.gauge.limit();
         let (driver, broken) = (&mut self.driver, &mut self.broken);
         let answer = match &mut self.sender {
             Sender::Http1(sender) => {
@@ -163,7 +177,8 @@ impl Connection {
             Some(broken) if error.is_canceled() || error.is_closed() => broken,
             _ => fault(&error),
         });
-        let answer = answer.map_err(|fault| self.tls_refused().unwrap_or(fault))?;
+        let answer = answer.map_err(|fault| self.ended().unwrap_or(fault))?;
+        self.gauge.open();
         if head_size(answer.headers()) > limits::MAX_HEAD
             || answer.headers().len() > limits::MAX_HEADERS
         {
@@ -175,9 +190,12 @@ impl Connection {
     /// The next piece of a body; `None` at its end.
     pub(super) async fn read(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
         loop {
+            // Whoever sends a body byte by byte shall not keep this thread from other probes.
+            tokio::task::coop::consume_budget().await;
             match Self::drive(&mut self.driver, &mut self.broken, body.frame()).await {
                 None => {
                     self.used = true;
+                    self.gauge.limit();
                     return Ok(None);
                 }
                 Some(Ok(frame)) => {

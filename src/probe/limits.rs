@@ -13,6 +13,10 @@ pub(super) const MAX_HEAD_READ: usize = 2 * MAX_HEAD;
 /// The same for HTTP/2, where a larger one cannot be told from what is not HTTP/2.
 pub(super) const MAX_HEAD_READ_HTTP2: u32 = 256 * 1024;
 
+/// What is read over HTTP/1 while a head is waited for: the largest head, interim answers before it, and what one read
+/// takes of the body after it. More is `head_too_large`.
+pub(super) const MAX_BEFORE_HEAD: usize = 4 * MAX_HEAD_READ;
+
 /// Header lines of an answer; more are `head_too_large`.
 pub(super) const MAX_HEADERS: usize = 256;
 

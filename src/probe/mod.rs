@@ -12,6 +12,7 @@ mod dial;
 mod discover;
 mod expectation;
 mod fault;
+mod gauge;
 mod head;
 mod http;
 mod http_client;

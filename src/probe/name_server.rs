@@ -10,6 +10,7 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::Name;
 
 use super::fault::Fault;
 use crate::model::{IpFamily, Reason};
@@ -25,8 +26,15 @@ pub(super) async fn look_up(
     family: Option<IpFamily>,
 ) -> Result<Vec<IpAddr>, Fault> {
     let resolver = resolver(server, family).map_err(|error| fault(server, name, &error))?;
-    // A final dot: search domains are the system's, not those of this server.
-    let absolute = format!("{}.", name.trim_end_matches('.'));
+    // A final dot: search domains are the system's, not those of this server. Underscores are no letters of a host's
+    // name, and yet containers and clusters have such names.
+    let absolute = Name::from_ascii(format!("{}.", name.trim_end_matches('.')));
+    let absolute = absolute.map_err(|error| {
+        Fault::new(
+            Reason::DnsNotFound,
+            format!("{name} cannot be a name in DNS: {error}"),
+        )
+    })?;
     match resolver.lookup_ip(absolute).await {
         Ok(found) => Ok(found.iter().collect()),
         Err(error) => Err(fault(server, name, &error)),

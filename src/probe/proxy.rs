@@ -10,6 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::fault::Fault;
+use super::gauge::{Gauge, Gauged};
 use super::http::AGENT;
 use super::limits;
 use super::socket::Socket;
@@ -21,6 +22,11 @@ pub(super) async fn tunnel(
     proxy: &Proxy,
     authority: &str,
 ) -> Result<Socket, Fault> {
+    let gauge = Gauge::new();
+    let socket = Gauged {
+        stream: socket,
+        gauge: gauge.clone(),
+    };
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(limits::MAX_HEAD)
         .max_headers(limits::MAX_HEADERS)
@@ -45,6 +51,7 @@ pub(super) async fn tunnel(
             .send_request(request)
             .await
             .map_err(|error| fault(proxy, &error.to_string()))?;
+        gauge.open();
         if !answer.status().is_success() {
             return Err(refused(proxy, answer.status()));
         }

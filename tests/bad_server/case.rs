@@ -112,6 +112,8 @@ pub(super) struct Accept {
     pub(super) after_tls: bool,
     #[serde(default)]
     pub(super) say: String,
+    /// Thereafter, again and again until the other side has gone.
+    pub(super) endless: Option<String>,
     pub(super) then: Then,
 }
 

@@ -103,6 +103,18 @@ async fn answer(
         }
         server.seen.lock().unwrap().open_streams -= 1;
     }
+    while let Some(text) = &answer.endless {
+        // Only what the other side wants to read is kept here.
+        stream.reserve_capacity(text.len());
+        while stream.capacity() < text.len().min(1_000) {
+            match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                _ => return Ok(()),
+            }
+        }
+        let room = stream.capacity().min(text.len());
+        stream.send_data(Bytes::from(text[..room].to_owned()), false)?;
+    }
     if answer.then.is_some() {
         // What was said so far has to get there first.
         tokio::time::sleep(Duration::from_millis(100)).await;

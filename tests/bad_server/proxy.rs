@@ -47,7 +47,9 @@ impl Proxy {
         let manner = self.manner().unwrap();
         if manner.say.is_some() || manner.then.is_some() {
             let say = manner.say.as_deref().unwrap_or_default();
+            let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50_000);
             let say = say.replace("$x40k", &"x".repeat(40_000));
+            let say = say.replace("$many_interim", &interim);
             tcp.write_all(say.as_bytes()).await?;
             if manner.then == Some(Then::Hang) {
                 tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await?;

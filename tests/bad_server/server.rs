@@ -183,6 +183,15 @@ impl Server {
         let accept = self.case.accept.as_ref().unwrap();
         let mut stream = BufStream::new(stream);
         stream.write_all(accept.say.as_bytes()).await?;
+        if let Some(text) = &accept.endless {
+            let (mut from, mut to) = tokio::io::split(stream);
+            let text = text.repeat(100);
+            let talk = async { while to.write_all(text.as_bytes()).await.is_ok() {} };
+            // What is answered has to be read, or it would stop us.
+            let mut nowhere = tokio::io::sink();
+            let (_, read) = tokio::join!(talk, tokio::io::copy(&mut from, &mut nowhere));
+            return read.map(drop);
+        }
         self.finish(&mut stream, accept.then).await?;
         if accept.then == Then::Close {
             // To drop what was not read would be a reset.
