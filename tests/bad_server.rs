@@ -10,6 +10,7 @@ mod name_server;
 mod proxy;
 mod request;
 mod server;
+mod target;
 mod tls;
 
 use std::cmp::Ordering;
@@ -147,18 +148,8 @@ async fn run(case: Arc<Case>) -> Vec<String> {
 }
 
 fn write_config(case: &Case, server: &Server, folder: &Path) {
-    let settings = server.settings(&json!(case.probe).to_string());
-    let mut target: Value = serde_json::from_str(&settings).unwrap();
-    target["name"] = json!(case.name);
-    if let Some(script) = &case.stdio {
-        let script = format!("{}\n{script}", include_str!("bad_server/stdio.py"));
-        target["command"] = json!(["python3", "-Sc", script]);
-        target["env"] = json!({ "CASE_FOLDER": folder, "CASE_ERA": format!("{:?}", case.era) });
-    }
-    if target["command"].is_null() && target["url"].is_null() {
-        target["url"] = json!(format!("{}/mcp", server.origin()));
-    }
-    let config = toml::to_string(&json!({ "server": [target] })).unwrap();
+    let config = json!({ "server": [target::target(case, server, folder)] });
+    let config = toml::to_string(&config).unwrap();
     std::fs::write(folder.join("servers.toml"), config).unwrap();
     if let Some(profile) = &case.profile {
         std::fs::write(folder.join("profile.toml"), profile).unwrap();

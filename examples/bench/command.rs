@@ -50,7 +50,7 @@ impl Mcpprobe {
         Ok(Self(path))
     }
 
-    fn command(&self) -> std::process::Command {
+    pub(crate) fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(&self.0);
         // Nothing of the caller's environment may turn the export of spans on or off.
         for (name, _) in std::env::vars_os() {

@@ -7,6 +7,8 @@
 //! - `watch` at 2,000 targets a second against a bare hyper loop that sends the same requests at the
 //!   same pace: handshakes per second of CPU, each counted by the server, in windows of a second.
 //! - `check URL`: wall clock from start to exit.
+//! - The engine alone, 64 at once, against the bare loop and against rmcp's client without a pace.
+//! - Every bad server of the tests at once, in one `check` with 3 s for each: time and memory.
 //! - `check FILE`: CPU of each handshake when only probing is done, from start to exit.
 //!
 //! Server, sink and loop are processes of their own: this program again, told what to be. The loop
@@ -14,6 +16,7 @@
 //! The machine should have nothing else to do; loop and subjects take turns, so that what disturbs
 //! one disturbs the other, and only their ratio is to be believed.
 
+mod bad_servers;
 mod bare_loop;
 mod client;
 mod command;
@@ -21,6 +24,7 @@ mod engine;
 mod program;
 mod rmcp_client;
 mod server;
+mod storm;
 mod table;
 mod window;
 
@@ -101,6 +105,8 @@ enum Role {
         /// The server
         server: SocketAddr,
     },
+    /// Nothing but all bad servers at once
+    Storm,
     /// rmcp's client without a pace
     #[command(hide = true)]
     Rmcp {
@@ -117,6 +123,7 @@ async fn main() -> ExitCode {
         Some(Role::LoopFlatOut { server }) => {
             program::until_orphaned(bare_loop::run_flat_out(server)).await
         }
+        Some(Role::Storm) => only_storm().await,
         Some(Role::Engine { server }) => program::until_orphaned(engine::run(server)).await,
         Some(Role::Rmcp { server }) => program::until_orphaned(rmcp_client::run(server)).await,
         None => bench().await,
@@ -168,9 +175,11 @@ async fn measure() -> Result<(), Trouble> {
         subject.file.parent().map_or(Ok(()), std::fs::create_dir)?;
         std::fs::write(&subject.file, text)?;
     }
+    let storm = storm::run(&bench.mcpprobe).await?;
     bench.record(folder.path().join("recording.toml")).await?;
     let figures = bench.figures(folder.path().join("legacy.toml")).await?;
     table::print(&figures, TARGETS);
+    table::print_storm(&storm);
     Ok(())
 }
 
@@ -179,6 +188,11 @@ struct Subject {
     name: &'static str,
     file: PathBuf,
     sink: Option<SocketAddr>,
+}
+
+async fn only_storm() -> Result<(), Trouble> {
+    table::print_storm(&storm::run(&Mcpprobe::find()?).await?);
+    Ok(())
 }
 
 /// What is there to measure.

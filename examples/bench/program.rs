@@ -64,6 +64,11 @@ impl Program {
         Ok(number.ok_or("the kernel tells no VmHWM")?.parse()?)
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool, Trouble> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Asks it to end, and waits for that.
     pub(crate) async fn end(mut self) -> Result<(), Trouble> {
         kill_process(self.pid, Signal::TERM)?;

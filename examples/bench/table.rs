@@ -1,6 +1,7 @@
 //! The figures as a table.
 
 use super::command::Run;
+use super::storm::Storm;
 use super::window::Window;
 
 /// What the project promises: `check` of a server on the same machine, in milliseconds, and a `watch`
@@ -10,6 +11,10 @@ const EFFICIENCY: f64 = 0.4;
 /// The engine alone against the bare loop, and against rmcp's client.
 const ENGINE: f64 = 0.6;
 const RMCP: f64 = 5.0;
+
+/// All bad servers at once.
+const STORM_SECONDS: f64 = 4.0;
+const STORM_MB: f64 = 100.0;
 
 /// How far from its pace a program may be for its windows to mean anything.
 const PACE_TOLERANCE: f64 = 0.02;
@@ -113,6 +118,18 @@ pub(crate) fn print(figures: &Figures, targets: usize) {
         complain(paced, targets as f64);
     }
     println!("\nrepeat: cargo build --release --bins && cargo run --release --example bench");
+}
+
+/// Prints what the bad servers took.
+#[expect(clippy::cast_precision_loss, reason = "some thousands")]
+pub(crate) fn print_storm(storm: &Storm) {
+    let (wall, memory) = (storm.wall.as_secs_f64(), storm.memory as f64 / 1024.0);
+    println!(
+        "{} bad servers at once in one check, 3 s each:",
+        storm.servers
+    );
+    judge("seconds", wall, "about 4", wall <= STORM_SECONDS);
+    judge("MB at most", memory, "about 100", memory <= STORM_MB);
 }
 
 /// The ratio of medians, which is what is promised.
