@@ -254,6 +254,7 @@ fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) 
         started_at: probe.started_at,
         ended_at: probe.ended_at,
         layer,
+        at_proxy: probe.reason == Some(Reason::Proxy),
         http_status: probe.http_status.filter(|_| by_status),
         failed_span: operation.map(|operation| operation.span_id),
         failed_step: operation.map(|operation| Window {

@@ -285,6 +285,8 @@ impl<'e> Bench<'e> {
         let last = self.evidence.failed.last()?;
         let in_front = last.http_status.filter(|status| is_gateway_status(*status));
         let how = match (last.layer, in_front) {
+            // Who never got past a proxy of ours knows nothing of the server.
+            (Layer::Transport, _) if last.at_proxy => return None,
             (Layer::Transport, _) => "no connection".to_owned(),
             (_, Some(status)) => format!("HTTP {status} from something in front"),
             _ => return None,
@@ -306,7 +308,10 @@ impl<'e> Bench<'e> {
             .failed
             .last()
             .is_some_and(|probe| probe.answered);
-        let why = if answered {
+        let at_proxy = self.evidence.failed.last().is_some_and(|p| p.at_proxy);
+        let why = if at_proxy {
+            "our proxy let nothing through, so that the server's silence says nothing of it"
+        } else if answered {
             "something answered without leaving a trace of itself"
         } else {
             "something accepted the connection and left neither an answer nor a trace"

@@ -50,6 +50,8 @@ pub struct FailedProbe {
     pub ended_at: SystemTime,
     /// The layer that failed.
     pub layer: Layer,
+    /// The proxy that we go through failed: that is on our side of the server.
+    pub at_proxy: bool,
     /// The HTTP status of the answer, where there was one.
     pub http_status: Option<u16>,
     /// Our span of the step that failed, where the probe got that far.

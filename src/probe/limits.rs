@@ -72,11 +72,14 @@ pub(super) const MAX_RESUMPTIONS: usize = 5;
 pub(super) const RESUME_AFTER: Duration = Duration::from_millis(100);
 
 /// For `DELETE` of all sessions that were handed out, on every way out. It is short because a shutdown waits for it, and a
-/// server that does not answer it in this time keeps its session.
-pub(super) const DELETE_TIMEOUT: Duration = Duration::from_secs(2);
+/// server that does not answer it in this time may keep its session.
+pub(super) const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For a stdio server to end by itself once stdin is closed; Python's take up to a second.
 pub(super) const STDIO_EXIT_GRACE: Duration = Duration::from_secs(2);
+
+/// The same for one that did not answer: it will hardly notice that stdin is closed, but it may be slow.
+pub(super) const STDIO_HUNG_GRACE: Duration = Duration::from_millis(250);
 
 /// Between SIGTERM and SIGKILL of a stdio server's process group.
 pub(super) const STDIO_TERM_GRACE: Duration = Duration::from_secs(1);

@@ -30,6 +30,8 @@ struct Running {
     stdin: Option<ChildStdin>,
     stdout: LineReader,
     stderr: Tail,
+    /// It was asked and has not answered: it will hardly read that stdin has ended.
+    owes_an_answer: bool,
     /// A message was read: from now on a line that is none is a deviation that clients may not survive.
     spoken: bool,
 }
@@ -63,6 +65,7 @@ impl<'t> StdioChannel<'t> {
             stdin,
             stdout: LineReader::new(stdout),
             stderr: Tail::new(stderr),
+            owes_an_answer: false,
             spoken: false,
         });
         Ok(())
@@ -76,7 +79,12 @@ impl<'t> StdioChannel<'t> {
 
     pub(super) async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
         let result = match &mut self.running {
-            Some(running) => running.ask(record, call).await,
+            Some(running) => {
+                running.owes_an_answer = true;
+                let answer = running.ask(record, call).await;
+                running.owes_an_answer = answer.is_err();
+                answer
+            }
             None => Err(Fault::new(Reason::ProcessExited, "the process is gone")),
         };
         if let Some(operation) = call.operation {
@@ -99,7 +107,12 @@ impl<'t> StdioChannel<'t> {
     pub(super) async fn end(&mut self) {
         if let Some(mut running) = self.running.take() {
             drop(running.stdin.take());
-            running.process.end(limits::STDIO_EXIT_GRACE).await;
+            let patience = if running.owes_an_answer {
+                limits::STDIO_HUNG_GRACE
+            } else {
+                limits::STDIO_EXIT_GRACE
+            };
+            running.process.end(patience).await;
         }
     }
 }
