@@ -155,6 +155,8 @@ struct Failed {
     timed_out: Option<bool>,
     #[serde(default)]
     own_spans_missing: bool,
+    #[serde(default)]
+    at_proxy: bool,
 }
 
 /// One span, or `count` of them, one `every` so many seconds.
@@ -383,6 +385,7 @@ impl Failed {
             started_at: at(start),
             ended_at: step.map_or_else(|| at(start + 0.1), |step| step.to),
             layer,
+            at_proxy: self.at_proxy,
             http_status: self.status,
             failed_span: step.map(|_| owner.span(Under::Step)),
             failed_step: step,
