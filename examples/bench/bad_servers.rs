@@ -1,7 +1,6 @@
 //! Every bad server of the tests at once, and one `check` of them all.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     dead_code,
     reason = "the servers are the tests' own, where a panic is a failed test and more of them is used"
 )]

@@ -4,7 +4,7 @@
 //! a value is. So only the values of keys that never hold a secret are left readable.
 
 /// Keys whose values are never secret.
-const HARMLESS: [&str; 34] = [
+const HARMLESS: [&str; 39] = [
     "name",
     "every",
     "cron",
@@ -37,6 +37,11 @@ const HARMLESS: [&str; 34] = [
     "certificate_days",
     "down",
     "protocol",
+    "resolver",
+    "ip",
+    "source_address",
+    "server_name",
+    "insecure_skip_verify",
     "ca_file",
     "cert_file",
 ];
