@@ -56,10 +56,11 @@ const TARGETS: usize = 2_000;
 const AT_ONCE: usize = 64;
 
 /// What runs without a pace: its role and its name.
-const FLAT_OUT: [(&str, &str); 3] = [
+const FLAT_OUT: [(&str, &str); 4] = [
     ("loop-flat-out", "bare hyper loop, 64 at once"),
     ("engine", "engine alone, 64 at once"),
     ("rmcp", "rmcp's client, 64 at once"),
+    ("rmcp-without-roots", "the same without TLS roots"),
 ];
 
 /// The loop and each subject take turns this often, and each turn has this many windows.
@@ -113,6 +114,12 @@ enum Role {
         /// The server
         server: SocketAddr,
     },
+    /// The same with an HTTP client that reads no roots
+    #[command(hide = true)]
+    RmcpWithoutRoots {
+        /// The server
+        server: SocketAddr,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -125,7 +132,12 @@ async fn main() -> ExitCode {
         }
         Some(Role::Storm) => only_storm().await,
         Some(Role::Engine { server }) => program::until_orphaned(engine::run(server)).await,
-        Some(Role::Rmcp { server }) => program::until_orphaned(rmcp_client::run(server)).await,
+        Some(Role::Rmcp { server }) => {
+            program::until_orphaned(rmcp_client::run(server, false)).await
+        }
+        Some(Role::RmcpWithoutRoots { server }) => {
+            program::until_orphaned(rmcp_client::run(server, true)).await
+        }
         None => bench().await,
     };
     match done {

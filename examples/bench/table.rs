@@ -110,9 +110,12 @@ pub(crate) fn print(figures: &Figures, targets: usize) {
             compare(watch, bare, EFFICIENCY);
         }
     }
-    if let [bare, engine, rmcp] = figures.flat_out.as_slice() {
+    if let [bare, engine, rmcp, without_roots] = figures.flat_out.as_slice() {
         compare(engine, bare, ENGINE);
         compare(engine, rmcp, RMCP);
+        let ratio = engine.efficiency().median / without_roots.efficiency().median;
+        let what = format!("{} / {}", engine.name, without_roots.name);
+        println!("{what:<42}{ratio:>10.2}");
     }
     for paced in &figures.paced {
         complain(paced, targets as f64);

@@ -25,6 +25,9 @@ const OUTPUT_POLL: Duration = Duration::from_millis(5);
 /// What a server gets to end by itself after SIGTERM is the probe's limit; before it, nothing: an HTTP server waits for nobody.
 const END_PATIENCE: Duration = Duration::ZERO;
 
+/// Between SIGTERM and SIGKILL.
+const END_GRACE: Duration = Duration::from_secs(1);
+
 /// The servers that run because of us.
 #[derive(Default)]
 pub struct Started {
@@ -138,7 +141,7 @@ impl Started {
                 .process
                 .into_inner()
                 .unwrap_or_else(PoisonError::into_inner);
-            process.end(END_PATIENCE).await;
+            process.end(END_PATIENCE, END_GRACE).await;
         });
         futures_util::future::join_all(servers).await;
     }

@@ -230,6 +230,11 @@ impl Connection {
             if whole.len() + piece.len() > limit {
                 return Err(too_large(limit));
             }
+            // Doubling at most to the limit: many large answers at once are what memory is needed for.
+            if whole.capacity() - whole.len() < piece.len() {
+                let wanted = (2 * whole.capacity()).clamp(whole.len() + piece.len(), limit);
+                whole.reserve_exact(wanted - whole.len());
+            }
             whole.extend_from_slice(&piece);
             next = self.read(body).await?;
         }

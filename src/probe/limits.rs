@@ -22,7 +22,7 @@ pub(super) const MAX_HEADERS: usize = 256;
 
 /// One answer, bytes: a JSON body, one SSE event, or one line of stdio. The largest
 /// tool lists seen are some 300 kB; a larger answer is `body_too_large`.
-pub(super) const MAX_ANSWER: usize = 8 * 1024 * 1024;
+pub(super) const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// All bytes of one SSE stream. Notifications before our answer are small; a stream that
 /// is larger is `body_too_large`.
@@ -75,11 +75,11 @@ pub(super) const RESUME_AFTER: Duration = Duration::from_millis(100);
 /// server that does not answer it in this time may keep its session.
 pub(super) const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For a stdio server to end by itself once stdin is closed; Python's take up to a second.
-pub(super) const STDIO_EXIT_GRACE: Duration = Duration::from_secs(2);
+/// For a stdio server to end by itself once stdin is closed (Python's take up to a second), and between SIGTERM and
+/// SIGKILL of its process group.
+pub(super) const STDIO_END: (Duration, Duration) =
+    (Duration::from_millis(1_500), Duration::from_millis(500));
 
-/// The same for one that did not answer: it will hardly notice that stdin is closed, but it may be slow.
-pub(super) const STDIO_HUNG_GRACE: Duration = Duration::from_millis(250);
-
-/// Between SIGTERM and SIGKILL of a stdio server's process group.
-pub(super) const STDIO_TERM_GRACE: Duration = Duration::from_secs(1);
+/// The same for one that owes an answer: it will hardly notice that stdin is closed, though it may be slow only.
+pub(super) const STDIO_END_OF_HUNG: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_millis(500));

@@ -7,7 +7,6 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-use super::limits;
 use crate::model::CommandLine;
 
 /// What a started program gets of our environment: what programs need to run at all, and nothing
@@ -85,11 +84,11 @@ impl ProcessGroup {
             .ok()
     }
 
-    /// Ends the group: `patience` for it to end by itself, then SIGTERM, then SIGKILL.
-    pub async fn end(&mut self, patience: Duration) {
+    /// Ends the group: `patience` for it to end by itself, then SIGTERM, `grace`, then SIGKILL.
+    pub async fn end(&mut self, patience: Duration, grace: Duration) {
         if self.wait(patience).await.is_none() {
             self.signal(Signal::TERM);
-            if self.wait(limits::STDIO_TERM_GRACE).await.is_none() {
+            if self.wait(grace).await.is_none() {
                 self.signal(Signal::KILL);
                 self.child.wait().await.ok();
             }
@@ -102,10 +101,7 @@ impl ProcessGroup {
                     tokio::time::sleep(STRAGGLER_POLL).await;
                 }
             };
-            if tokio::time::timeout(limits::STDIO_TERM_GRACE, waited)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout(grace, waited).await.is_err() {
                 self.signal(Signal::KILL);
             }
         }

@@ -107,12 +107,12 @@ impl<'t> StdioChannel<'t> {
     pub(super) async fn end(&mut self) {
         if let Some(mut running) = self.running.take() {
             drop(running.stdin.take());
-            let patience = if running.owes_an_answer {
-                limits::STDIO_HUNG_GRACE
+            let (patience, grace) = if running.owes_an_answer {
+                limits::STDIO_END_OF_HUNG
             } else {
-                limits::STDIO_EXIT_GRACE
+                limits::STDIO_END
             };
-            running.process.end(patience).await;
+            running.process.end(patience, grace).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::model::{ProbeResult, RemarkKind, Target};
+use crate::model::{ProbeResult, RemarkKind, Target, escaped};
 
 /// The conversation of one probe with `target`, and how to repeat its last request; empty where none was taken down.
 pub fn conversation(target: &Target, result: &ProbeResult) -> String {
@@ -11,8 +11,8 @@ pub fn conversation(target: &Target, result: &ProbeResult) -> String {
     };
     let mut text = format!(
         "{}  {}  trace {}\n",
-        target.name,
-        target.endpoint.shown(),
+        escaped(&target.name),
+        escaped(target.endpoint.shown()),
         result.trace_id
     );
     for remark in &conversation.entries {
