@@ -32,7 +32,7 @@ const PHASES: [&str; 7] = [
 
 const DOCUMENT: &str = "schema started_at duration_ms summary targets";
 const TARGET: &str = "name endpoint transport state failed_layer reason message http_status jsonrpc_code era \
-                      protocol_version server tools certificate_expires_at started_at duration_ms trace_id layers";
+                      protocol_version server tools started_at duration_ms trace_id layers";
 const STATUS_TARGET: &str = "name state since failed_layer reason message last_probe_at trace_id incident suspect \
                              verdict verdict_reason provisional";
 const CORRELATE: &str = "schema server incident at verdict provisional reason window backend counts controls queries spans";

@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::model::{
-    CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Target, Timing, TraceContext,
-    TracesSettings,
+    CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
+    TraceContext, TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints, Source};
@@ -296,7 +296,7 @@ impl AdHoc {
             tracestate: DEFAULT_TRACESTATE.to_owned(),
             tags: Vec::new(),
             service: None,
-            secrets,
+            secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use url::Url;
@@ -24,6 +25,49 @@ impl Secret {
     /// Wraps a secret.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
+    }
+
+    /// The forms in which a server may repeat it: as it is, line by line, within JSON, and in a URL.
+    pub fn forms(&self) -> Vec<Self> {
+        let plain = self.0.as_str();
+        let lines = plain.lines().map(str::trim).filter(|line| *line != plain);
+        let mut forms: Vec<String> = std::iter::once(plain)
+            .chain(lines)
+            .map(str::to_owned)
+            .collect();
+        for form in forms.clone() {
+            let json = serde_json::Value::from(form.as_str()).to_string();
+            let json = json
+                .strip_prefix('"')
+                .and_then(|json| json.strip_suffix('"'))
+                .unwrap_or(&json);
+            let ascii: String = json
+                .chars()
+                .map(|c| match c {
+                    c if c.is_ascii() => c.to_string(),
+                    c => c
+                        .encode_utf16(&mut [0; 2])
+                        .iter()
+                        .map(|unit| format!("\\u{unit:04x}"))
+                        .collect(),
+                })
+                .collect();
+            let in_url = percent_encode(form.as_bytes(), NON_ALPHANUMERIC).to_string();
+            let from_url = percent_decode_str(&form).decode_utf8_lossy().into_owned();
+            forms.extend([
+                json.replace('/', "\\/"),
+                ascii.replace('/', "\\/"),
+                ascii,
+                json.to_owned(),
+                in_url,
+                from_url,
+            ]);
+        }
+        forms.sort_unstable();
+        forms.dedup();
+        // The longest first: a part of it must not be starred out before the whole.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.into_iter().map(Self).collect()
     }
 
     /// The secret itself, for the one place that sends it.

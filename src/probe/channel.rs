@@ -167,6 +167,14 @@ impl<'t> Channel<'t> {
         }
     }
 
+    /// What a process has said on stderr of late.
+    pub(super) fn last_words(&self) -> String {
+        match self {
+            Self::Http(_) => String::new(),
+            Self::Stdio(stdio) => stdio.last_words(),
+        }
+    }
+
     /// Whether the transport can still carry a request without being opened anew.
     pub(super) fn is_open(&mut self) -> bool {
         match self {

@@ -70,6 +70,7 @@ pub(super) fn read_result(result: &RawValue, record: &mut Record) -> Discovered 
     if found.capabilities.is_none() {
         record.note("the result of server/discover lacks capabilities");
     }
+    record.declares_tools = found.capabilities.is_some_and(|c| c.contains_key("tools"));
     record.era = Some(Era::Modern);
     record.protocol_version = Some(rpc::MODERN_VERSION.into());
     record.server = found

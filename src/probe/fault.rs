@@ -37,6 +37,14 @@ impl Fault {
         )
     }
 
+    /// The same with more to say.
+    pub(super) fn and(self, more: &str) -> Self {
+        Self {
+            message: format!("{}{more}", self.message).into(),
+            ..self
+        }
+    }
+
     pub(super) fn with_status(mut self, status: u16) -> Self {
         self.http_status = Some(status);
         self

@@ -52,6 +52,7 @@ pub(super) fn refused(head: &Head) -> Option<Fault> {
     let fault = match (status, challenge) {
         (StatusCode::UNAUTHORIZED, Some(challenge)) => {
             let (scheme, says) = challenge.split_once(' ').unwrap_or((&challenge, ""));
+            let scheme = scheme.trim_end_matches(',');
             let mut message =
                 format!("HTTP 401 Unauthorized: the server asks for a credential ({scheme})");
             if !says.is_empty() {

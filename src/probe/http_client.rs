@@ -1,7 +1,7 @@
 //! The HTTP client of one probe: one connection at a time, to one place at a time.
 
 use bytes::Bytes;
-use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use url::Url;
@@ -17,6 +17,8 @@ use crate::model::{HttpEndpoint, Phase, Reason, Target};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// A small answer is not worth the work, on either side.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// One request that is not yet addressed: where it goes is known when it is sent.
@@ -311,6 +313,7 @@ impl<'t> HttpClient<'t> {
         let mut headers = HeaderMap::with_capacity(16);
         headers.insert(HOST, self.place.host.clone());
         headers.insert(USER_AGENT, AGENT);
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
         if let Some(version) = &self.version {
             headers.insert(PROTOCOL_VERSION, version.clone());
         }

@@ -44,16 +44,20 @@ struct InitializeResult {
 /// `serverInfo` as it came.
 #[derive(Deserialize)]
 pub(super) struct RawServerInfo {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    version: String,
+    name: Option<String>,
+    version: Option<String>,
+}
+
+impl RawServerInfo {
+    fn is_whole(&self) -> bool {
+        self.name.is_some() && self.version.is_some()
+    }
 }
 
 pub(super) fn server_info(raw: RawServerInfo) -> ServerInfo {
     ServerInfo {
-        name: raw.name.into(),
-        version: raw.version.into(),
+        name: raw.name.unwrap_or_default().into(),
+        version: raw.version.unwrap_or_default().into(),
     }
 }
 
@@ -75,9 +79,16 @@ pub(super) fn read_result(result: &RawValue, record: &mut Record) -> Result<Stri
     if found.capabilities.is_none() {
         return Err(rpc::invalid("the result of initialize has no capabilities"));
     }
-    if found.server_info.is_none() {
-        return Err(rpc::invalid("the result of initialize has no serverInfo"));
+    if !found
+        .server_info
+        .as_ref()
+        .is_some_and(RawServerInfo::is_whole)
+    {
+        return Err(rpc::invalid(
+            "the result of initialize has no serverInfo with a name and a version",
+        ));
     }
+    record.declares_tools = found.capabilities.is_some_and(|c| c.contains_key("tools"));
     record.era = Some(Era::Legacy);
     record.protocol_version = Some(version.as_str().into());
     record.server = found.server_info.map(server_info);

@@ -547,7 +547,11 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 .map_err(|fault| self.session_lost(fault))?;
             let result = match answer {
                 Ok(result) => result,
-                Err(error) if error.code == rpc::METHOD_NOT_FOUND && cursor.is_none() => {
+                Err(error)
+                    if error.code == rpc::METHOD_NOT_FOUND
+                        && cursor.is_none()
+                        && !self.record.declares_tools =>
+                {
                     self.record
                         .note("the server has no tools/list, which counts as no tools");
                     break;

@@ -42,6 +42,13 @@ pub(super) const MAX_DEPTH: usize = 128;
 /// agent can use; more is `too_many_pages`.
 pub(super) const MAX_PAGES: usize = 100;
 
+/// Tools of one server: far more than any agent can choose from, and than any server was seen to have. More are
+/// `invalid_tools`.
+pub(super) const MAX_TOOLS: usize = 100_000;
+
+/// A cursor of `tools/list`, bytes: it is sent back with every request. A larger one is `invalid_tools`.
+pub(super) const MAX_CURSOR: usize = 64 * 1024;
+
 /// Redirects followed for one request, as in the specification's advice. One more is `redirect`.
 pub(super) const MAX_REDIRECTS: usize = 3;
 

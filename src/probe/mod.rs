@@ -84,7 +84,17 @@ pub async fn probe(
         channel.hang_up();
     }
     let end = end.map(|end| {
-        let end = end.unwrap_or_else(|_| Err(record.deadline(target.timeout)));
+        let last_words = channel.last_words();
+        if !last_words.trim().is_empty() {
+            record.say(|| format!("stderr ends: {last_words}"));
+        }
+        let end = end.unwrap_or_else(|_| {
+            let fault = record.deadline(target.timeout);
+            Err(match last_words.trim() {
+                "" => fault,
+                last => fault.and(&format!("; its stderr ends: {last}")),
+            })
+        });
         let fault = record.within_depth(target.profile.depth, end).err();
         if let Some(fault) = &fault {
             record.say(|| format!("{}: {}", fault.reason, fault.message));

@@ -15,8 +15,12 @@ use hickory_resolver::proto::rr::Name;
 use super::fault::Fault;
 use crate::model::{IpFamily, Reason};
 
-/// For one answer, before it is asked for again: what the system's own resolver waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For one answer, before it is asked for again. Less than the 5 s of the system's own resolver, for a server that is
+/// silent about one family only must not use up the probe's time.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is asked.
+const ATTEMPTS: usize = 2;
 
 /// Asks `server` for the addresses of `name`, by UDP, and by TCP where an answer is cut. What it says is final: who
 /// names a server wants to know what that one answers.
@@ -54,6 +58,7 @@ fn resolver(server: SocketAddr, family: Option<IpFamily>) -> Result<TokioResolve
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
     options.timeout = PATIENCE;
+    options.attempts = ATTEMPTS - 1;
     options.ip_strategy = match family {
         None => LookupIpStrategy::Ipv6AndIpv4,
         Some(IpFamily::V4) => LookupIpStrategy::Ipv4Only,

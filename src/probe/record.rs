@@ -59,6 +59,8 @@ pub(super) struct Record {
     pub(super) protocol_version: Option<Text>,
     pub(super) server: Option<ServerInfo>,
     pub(super) tools: Option<u32>,
+    /// The server has said that it has tools.
+    pub(super) declares_tools: bool,
     /// Of the expected tools those that were not listed.
     pub(super) missing_tools: Vec<String>,
     pub(super) operations: Vec<Operation>,
@@ -84,6 +86,7 @@ impl Record {
             protocol_version: None,
             server: None,
             tools: None,
+            declares_tools: false,
             missing_tools: Vec::new(),
             operations: Vec::with_capacity(3),
             root_span: SpanId::random(),
@@ -398,7 +401,10 @@ impl Record {
     pub(super) fn afterwards(&mut self) -> Self {
         Self {
             clock: self.clock,
-            transcript: self.transcript.take(),
+            transcript: self.transcript.take().map(|mut transcript| {
+                transcript.close();
+                transcript
+            }),
             ..Self::start(false)
         }
     }

@@ -16,6 +16,9 @@ use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
 use crate::model::{CommandLine, Phase, Reason};
 
+/// Characters of stderr in a message, which has room for a few more words.
+const MAX_LAST_WORDS: usize = 300;
+
 /// How long a process that closed its stdout may take to tell its exit status.
 const EXIT_STATUS_GRACE: Duration = Duration::from_millis(300);
 
@@ -69,6 +72,14 @@ impl<'t> StdioChannel<'t> {
             spoken: false,
         });
         Ok(())
+    }
+
+    /// What the server has said on stderr of late.
+    pub(super) fn last_words(&self) -> String {
+        self.running
+            .as_ref()
+            .map(|running| running.stderr.text())
+            .unwrap_or_default()
     }
 
     pub(super) fn is_running(&mut self) -> bool {
@@ -320,6 +331,11 @@ impl Tail {
             .take(3)
             .collect();
         lines.reverse();
-        lines.join(" | ")
+        let text = lines.join(" | ");
+        // What stands last is the cause, and a message is cut at its end.
+        match text.char_indices().rev().nth(MAX_LAST_WORDS) {
+            Some((at, _)) => format!("…{}", text.get(at..).unwrap_or_default()),
+            None => text,
+        }
     }
 }

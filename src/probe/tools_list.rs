@@ -1,6 +1,7 @@
 //! `tools/list`, page after page.
 
 use std::collections::{BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,8 @@ pub(super) struct ToolList<'e> {
     /// Expected and not seen yet.
     missing: BTreeSet<&'e str>,
     pages: usize,
-    cursors: HashSet<String>,
+    /// Hashes of the cursors seen: a cursor may be large, and there may be many.
+    cursors: HashSet<u64>,
 }
 
 impl<'e> ToolList<'e> {
@@ -103,6 +105,12 @@ impl<'e> ToolList<'e> {
             ))
         })?;
         self.tools += tools.len();
+        if self.tools > limits::MAX_TOOLS {
+            return Err(invalid_tools(&format!(
+                "there are more than {} tools",
+                limits::MAX_TOOLS
+            )));
+        }
         if !self.missing.is_empty() {
             for tool in &tools {
                 self.missing.remove(tool.name.as_str());
@@ -116,7 +124,15 @@ impl<'e> ToolList<'e> {
             record.note("the last page of tools/list has an empty nextCursor instead of none");
             return Ok(None);
         }
-        if !self.cursors.insert(cursor.clone()) {
+        if cursor.len() > limits::MAX_CURSOR {
+            return Err(invalid_tools(&format!(
+                "the cursor of the next page is larger than {} bytes",
+                limits::MAX_CURSOR
+            )));
+        }
+        let mut hash = DefaultHasher::new();
+        cursor.hash(&mut hash);
+        if !self.cursors.insert(hash.finish()) {
             return Err(Fault::new(
                 Reason::PaginationLoop,
                 format!(

@@ -10,6 +10,8 @@ use crate::model::{Conversation, Remark, RemarkKind, Text};
 
 /// Bytes kept of one body. Enough for the tools that people read; the rest is counted.
 const MAX_BODY: usize = 16 * 1024;
+/// Requests that can be repeated: discover, initialize, initialized, the GET of HTTP+SSE and `tools/list`, each with a redirect.
+const MAX_REQUESTS: usize = 10;
 /// Entries: a probe of a hundred pages has some 400. Later ones are not kept.
 const MAX_ENTRIES: usize = 512;
 
@@ -17,7 +19,10 @@ const MAX_ENTRIES: usize = 512;
 #[derive(Default)]
 pub(super) struct Transcript {
     entries: Vec<Entry>,
-    curl: Option<String>,
+    /// Commands that repeat the requests.
+    requests: Vec<String>,
+    /// What follows is no part of the probe and is not worth repeating.
+    closed: bool,
 }
 
 struct Entry {
@@ -60,7 +65,17 @@ impl Transcript {
     }
 
     pub(super) fn repeat_by(&mut self, curl: String) {
-        self.curl = Some(curl);
+        if self.closed {
+            return;
+        }
+        // The first ones begin the session, the last one is to be repeated; pages between are left out.
+        self.requests.truncate(MAX_REQUESTS - 1);
+        self.requests.push(curl);
+    }
+
+    /// The probe is over; what follows only cleans up.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// As it may be shown.
@@ -87,9 +102,15 @@ impl Transcript {
         });
         Conversation {
             entries: entries.collect(),
-            curl: self
-                .curl
-                .map(|curl| Text::escape(&Text::mask(&curl, secrets.clone()))),
+            curl: script(&self.requests)
+                .map(|script| Text::mask(&script, secrets.clone()))
+                .map(|script| {
+                    script
+                        .lines()
+                        .map(Text::escape)
+                        .collect::<Vec<_>>()
+                        .join("\n")
+                }),
         }
     }
 }
@@ -102,6 +123,31 @@ fn cut_a_secret_off<'s>(text: &mut String, secrets: impl Iterator<Item = &'s str
         keep -= 1;
     }
     text.truncate(keep);
+}
+
+/// Repeats the last request. The session that it belongs to has been ended: it takes a new one, which is begun first.
+fn script(requests: &[String]) -> Option<String> {
+    let last = requests.last()?;
+    let Some(session) = session_of(last) else {
+        return Some(last.clone());
+    };
+    let again = |request: &String| request.replace(&session, "\"mcp-session-id: $session\"");
+    let begins = |request: &&String| request.contains("\"method\":\"initialize\"");
+    let first = requests.iter().position(|request| begins(&request))?;
+    let mut lines = vec![format!(
+        "session=$({} | tr -d '\\r' | sed -n 's/^mcp-session-id: *//Ip')",
+        requests.get(first)?
+    )];
+    lines.extend(requests.iter().skip(first + 1).map(again));
+    Some(lines.join("\n"))
+}
+
+/// The word of a command that names the session.
+fn session_of(request: &str) -> Option<String> {
+    let from = request.find("'mcp-session-id: ")?;
+    let rest = request.get(from..)?;
+    let end = rest.get(1..)?.find('\'')?;
+    rest.get(..end + 2).map(str::to_owned)
 }
 
 /// Headers, a line each. What may be a credential is starred out, whoever sent it.

@@ -54,7 +54,7 @@ pub fn check(report: &CheckReport<'_>) -> Value {
 
 fn check_target(target: &Target, result: Option<&ProbeResult>) -> Value {
     let failure = result.and_then(|result| result.failure.as_ref());
-    json!({
+    let mut keys = json!({
         "name": target.name,
         "endpoint": target.endpoint.shown(),
         "transport": result.map_or(target.endpoint.transport(), |result| result.transport),
@@ -68,12 +68,19 @@ fn check_target(target: &Target, result: Option<&ProbeResult>) -> Value {
         "protocol_version": result.and_then(|r| r.protocol_version.as_ref()),
         "server": result.and_then(|r| r.server.as_ref()),
         "tools": result.and_then(|r| r.tools),
-        "certificate_expires_at": result.and_then(|r| r.certificate_expires).map(rfc3339),
         "started_at": result.map(|r| rfc3339(r.started_at)),
         "duration_ms": result.map(|r| millis(r.duration)),
         "trace_id": result.map(|r| r.trace_id.to_string()),
         "layers": result.map(|r| layers(&r.layers)).unwrap_or_default(),
-    })
+    });
+    // Beyond the keys that every target has, what only some can say.
+    if let Some(end) = result.and_then(|result| result.certificate_expires) {
+        keys["certificate_expires_at"] = json!(rfc3339(end));
+    }
+    if let Some(result) = result.filter(|result| !result.notes.is_empty()) {
+        keys["notes"] = json!(result.notes);
+    }
+    keys
 }
 
 fn layers(layers: &[LayerResult; 4]) -> Vec<Value> {
