@@ -96,6 +96,14 @@ pub struct ProbeResult {
 }
 
 impl ProbeResult {
+    /// The notes, but for those on how the era was found.
+    pub fn deviations(&self) -> Vec<&str> {
+        let notes = self.notes.iter().map(Text::as_str);
+        notes
+            .filter(|note| !note.starts_with("server/discover:"))
+            .collect()
+    }
+
     /// What was spoken, once found; nothing where both eras are asked for.
     pub fn dialect(&self) -> Option<Dialect> {
         match (self.era?, self.transport) {

@@ -77,8 +77,9 @@ fn check_target(target: &Target, result: Option<&ProbeResult>) -> Value {
     if let Some(end) = result.and_then(|result| result.certificate_expires) {
         keys["certificate_expires_at"] = json!(rfc3339(end));
     }
-    if let Some(result) = result.filter(|result| !result.notes.is_empty()) {
-        keys["notes"] = json!(result.notes);
+    let notes = result.map(ProbeResult::deviations).unwrap_or_default();
+    if !notes.is_empty() {
+        keys["notes"] = json!(notes);
     }
     keys
 }

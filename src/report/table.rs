@@ -79,11 +79,7 @@ fn check_row(target: &Target, result: Option<&ProbeResult>) -> [String; 7] {
 }
 
 fn why(result: &ProbeResult) -> String {
-    // How the era was found is for `-v`.
-    let notes = result.notes.iter().map(|note| note.as_str());
-    let notes: Vec<_> = notes
-        .filter(|n| !n.starts_with("server/discover:"))
-        .collect();
+    let notes = result.deviations();
     match (result.reason(), result.message()) {
         (Some(reason), Some(message)) if notes.is_empty() => format!("{reason}: {message}"),
         (Some(reason), Some(message)) => {
