@@ -102,7 +102,11 @@ struct Files {
 /// What the arguments name: files, URLs or one command.
 fn targets(args: &CheckArgs) -> Result<(Vec<Target>, Files), Trouble> {
     let profile = args.profile.as_deref().map(config::load_profile);
-    let profile = profile.transpose()?;
+    // It says "error" of itself, for it may be of a file with lines.
+    let profile = profile.transpose().map_err(|complaints| {
+        terminal::complain(&complaints);
+        Trouble::Configuration
+    })?;
     let profile = profile.as_ref();
     let env = |name: &str| std::env::var(name).ok();
     let mut targets = Vec::new();
