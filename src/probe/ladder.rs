@@ -15,6 +15,9 @@ use crate::model::{
     Transport,
 };
 
+/// What first ids are drawn from: all of one length, and exact in every JSON reader.
+const FIRST_IDS: std::ops::Range<u64> = 1_000_000_000..2_000_000_000;
+
 /// A target being climbed.
 pub(super) struct Ladder<'t, 'c> {
     pub(super) target: &'t Target,
@@ -47,7 +50,9 @@ impl<'t, 'c> Ladder<'t, 'c> {
             target,
             channel,
             record,
-            next_id: 1,
+            // Gateways that share one process among their clients pass every answer on to all of them: who counts from 1
+            // takes others' answers for its own, and gives them ours.
+            next_id: fastrand::u64(FIRST_IDS),
             call,
             schema: None,
         }
