@@ -3,13 +3,17 @@
 //! No I/O, no async and no clock in here. A word of `README.md`, a type of this
 //! folder and a word on the page are the same word.
 
+mod channel;
 mod conversation;
 mod cron;
 mod evidence;
 mod expect;
 mod explanation;
 mod id;
+mod incident;
 mod layer;
+mod notice;
+mod policy;
 mod profile;
 mod reason;
 mod receiver;
@@ -22,6 +26,9 @@ mod tls;
 mod tool_call;
 mod verdict;
 
+pub use channel::{
+    ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat, WebhookSettings,
+};
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;
 pub use evidence::{
@@ -31,7 +38,15 @@ pub use evidence::{
 pub use expect::{Expect, Expectation};
 pub use explanation::Explanation;
 pub use id::{OWN_SCOPE, SpanId, TraceId};
+pub use incident::{
+    Acknowledgement, Incident, IncidentKind, Orders, Resolution, Severity, Silence, TimelineEntry,
+    TimelineKind, spoken,
+};
 pub use layer::{Layer, Outcome, Phase};
+pub use notice::{AlertChange, Delivery, DeliveryOutcome, Link, Notice, NoticeEvent, Pending};
+pub use policy::{
+    Alerting, ControlPoint, Count, Frequency, Heartbeat, Maintenance, Policy, Route, Severities,
+};
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
 pub use receiver::{OtlpProtocol, ReceiverSettings};
