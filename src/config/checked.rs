@@ -1,17 +1,17 @@
 //! What it means: the typed values judged, all complaints at once.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Config;
 use super::complaint::Complaint;
 use super::keys::Typed;
 use super::raw::RawFile;
 use super::server::ServerChecker;
+use super::store::check_store;
 use super::substitute::{Sources, Substituted, substitute};
 use super::telemetry::check_telemetry;
 use super::traces::check_traces;
-use super::{Config, StoreSettings};
 use crate::model::Profile;
 
 /// Judges a whole file.
@@ -34,19 +34,10 @@ pub(super) fn check(
         .iter()
         .filter_map(|server| checker.check(server))
         .collect();
-    let path = raw
-        .store_path
-        .and_then(|path| out.substitute(&path, sources))
-        .map_or_else(
-            || PathBuf::from("mcpprobe.db"),
-            |path| PathBuf::from(path.value),
-        );
     Config {
         targets,
         schedule: raw.schedule,
-        store: StoreSettings {
-            path: sources.folder.join(path),
-        },
+        store: check_store(raw.store, sources, out),
         telemetry,
         traces,
     }

@@ -15,6 +15,7 @@ mod network;
 mod profile;
 mod raw;
 mod server;
+mod store;
 mod substitute;
 mod telemetry;
 mod timing;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::model::{
-    CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
+    CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Retention, Secret, Target, Timing,
     TraceContext, TracesSettings,
 };
 
@@ -74,6 +75,8 @@ pub struct ScheduleSettings {
 pub struct StoreSettings {
     /// The SQLite file; relative paths are relative to the configuration file.
     pub path: PathBuf,
+    /// How long what is kept.
+    pub keep: Retention,
 }
 
 /// `[telemetry]`.

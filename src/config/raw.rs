@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
+use super::store::{RawStore, read_store};
 use super::{CONCURRENCY, ScheduleSettings};
 use crate::model::{EraMode, OtlpProtocol, Redirects, TraceContext};
 
@@ -60,7 +61,7 @@ pub(super) struct RawFile {
     pub(super) defaults: RawServer,
     pub(super) servers: Vec<RawServer>,
     pub(super) schedule: ScheduleSettings,
-    pub(super) store_path: Option<Typed<String>>,
+    pub(super) store: RawStore,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
 }
@@ -188,8 +189,9 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         schedule: schedule
             .map(|table| read_schedule(table, complaints))
             .unwrap_or_default(),
-        store_path: store
-            .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
+        store: store
+            .map(|table| read_store(table, complaints))
+            .unwrap_or_default(),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
         traces: traces.map(|table| read_traces(table, traces_span, complaints)),
     }

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, Row, params};
 
+use super::salvage::readable_as;
 use super::schema::{nanos, time};
 use crate::model::{
     Delivery, DeliveryOutcome, Notice, NoticeEvent, Pending, Severity, Text, TimelineEntry,
@@ -247,6 +248,12 @@ fn listed(
         .query_map(params, read)?
         .collect();
     Ok(read?.into_iter().flatten().collect())
+}
+
+/// All of them, as far as they can be read.
+pub(super) fn readable(from: &Connection) -> Vec<StoredNotice> {
+    let read = readable_as(from, "notice", COLUMNS, "incident", "", &read);
+    read.into_iter().flatten().collect()
 }
 
 /// Those that are still to be delivered, oldest first.
