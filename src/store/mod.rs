@@ -21,6 +21,7 @@ mod salvage;
 mod schema;
 mod target;
 mod trouble;
+pub mod upkeep;
 mod writer;
 
 pub use history::{History, Percentiles, ReasonCount};
