@@ -23,6 +23,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may fail"))]
 
+pub mod alert;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -296,6 +296,7 @@ impl AdHoc {
             tracestate: DEFAULT_TRACESTATE.to_owned(),
             tags: Vec::new(),
             service: None,
+            parent: None,
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
     }

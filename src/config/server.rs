@@ -128,6 +128,7 @@ impl<'a> ServerChecker<'a> {
                 .map(|tags| tags.value.iter().map(|tag| tag.value.clone()).collect())
                 .unwrap_or_default(),
             service,
+            parent: None,
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
     }

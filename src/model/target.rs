@@ -111,6 +111,8 @@ pub struct Target {
     pub tags: Vec<String>,
     /// The service's name in traces; learnt when absent.
     pub service: Option<ServiceName>,
+    /// Name of the target that this one is reached by: while that is down, this one's notices do not open.
+    pub parent: Option<String>,
     /// Values that must never be shown, even when the server repeats them.
     pub secrets: Vec<Secret>,
 }
