@@ -109,6 +109,8 @@ pub struct Target {
     pub tracestate: String,
     /// Groups that `--only` can choose by.
     pub tags: Vec<String>,
+    /// Name of the target whose outage explains this one's: while it is down no notice of this one opens.
+    pub parent: Option<String>,
     /// The service's name in traces; learnt when absent.
     pub service: Option<ServiceName>,
     /// Values that must never be shown, even when the server repeats them.
