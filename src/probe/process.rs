@@ -1,5 +1,6 @@
 //! A program in a process group of its own, of which nothing is left running.
 
+use std::ffi::OsStr;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -9,12 +10,18 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::model::CommandLine;
 
-/// What a started program gets of our environment: what programs need to run at all, and nothing
-/// that could be a secret of ours.
-const ENVIRONMENT: [&str; 11] = [
-    "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ",
-    "USER",
+/// What a started program gets of our environment: what programs need to run at all, and nothing that could be a secret
+/// of ours. MCP's SDKs let their clients pass on `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER`; a language, a zone
+/// and a place for temporary files are as harmless.
+const ENVIRONMENT: [&str; 9] = [
+    "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
 ];
+
+/// Whether a variable of ours is passed on.
+fn is_passed_on(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| ENVIRONMENT.contains(&name) || name.starts_with("LC_"))
+}
 
 /// How often a group is looked at while its stragglers end.
 const STRAGGLER_POLL: Duration = Duration::from_millis(20);
@@ -35,11 +42,7 @@ impl ProcessGroup {
         builder
             .args(&command.args)
             .env_clear()
-            .envs(
-                ENVIRONMENT
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
+            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
             .envs(&command.env)
             .process_group(0)
             .stdin(Stdio::piped())
