@@ -1,6 +1,5 @@
 //! A program in a process group of its own, of which nothing is left running.
 
-use std::ffi::OsStr;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,18 +9,33 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::model::CommandLine;
 
-/// What a started program gets of our environment: what programs need to run at all, and nothing that could be a secret
-/// of ours. MCP's SDKs let their clients pass on `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER`; a language, a zone
-/// and a place for temporary files are as harmless.
-const ENVIRONMENT: [&str; 9] = [
-    "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
+/// What a server that we start gets of our environment: what programs need to run at all, and nothing that could be a
+/// secret of ours. MCP's SDKs let their clients pass on `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER`; a language, a
+/// zone and a place for temporary files are as harmless.
+pub const ENVIRONMENT: [&str; 22] = [
+    "HOME",
+    "LANG",
+    "LC_ADDRESS",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NAME",
+    "LC_NUMERIC",
+    "LC_PAPER",
+    "LC_TELEPHONE",
+    "LC_TIME",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
 ];
-
-/// Whether a variable of ours is passed on.
-fn is_passed_on(name: &OsStr) -> bool {
-    name.to_str()
-        .is_some_and(|name| ENVIRONMENT.contains(&name) || name.starts_with("LC_"))
-}
 
 /// How often a group is looked at while its stragglers end.
 const STRAGGLER_POLL: Duration = Duration::from_millis(20);
@@ -33,16 +47,20 @@ pub struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// Starts `command` with all three streams piped.
+    /// Starts `command` with all three streams piped. Of our environment it gets the variables of these names only.
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn spawn(command: &CommandLine) -> io::Result<Self> {
+    pub fn spawn(command: &CommandLine, environment: &[&str]) -> io::Result<Self> {
         let mut builder = Command::new(&command.program);
         builder
             .args(&command.args)
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
+            .envs(
+                environment
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .envs(&command.env)
             .process_group(0)
             .stdin(Stdio::piped())
@@ -72,6 +90,14 @@ impl ProcessGroup {
     /// Whether the program itself still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for the program itself to end, and answers how.
+    ///
+    /// # Errors
+    /// When the system cannot say.
+    pub async fn status(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
     }
 
     /// Waits for the program itself to end.
