@@ -31,6 +31,7 @@ pub mod correlate;
 pub mod daemon;
 pub mod model;
 pub mod probe;
+pub mod process;
 pub mod report;
 pub mod schedule;
 pub mod store;

@@ -1074,6 +1074,53 @@ fn no_secret_of_the_environment_is_shown_when_a_program_says_it_back() {
 }
 
 #[test]
+fn a_started_program_gets_a_minimal_environment_and_no_secret_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("servers.toml");
+    let port = free_port();
+    // Each writes down what it gets; the token is used by another server of the same file.
+    let text = format!(
+        "[[server]]\nname = \"other\"\nurl = \"http://127.0.0.1:{port}/\"\n\
+         headers = {{ Authorization = \"Bearer ${{MCPPROBE_TEST_HIDDEN}}\" }}\n\
+         [[server]]\nname = \"stdio\"\ncommand = [\"sh\", \"-c\", \"env > command.env\"]\nenv = {{ OWN = \"set\" }}\n\
+         [[server]]\nname = \"started\"\nurl = \"http://127.0.0.1:{port}/\"\n\
+         start = [\"sh\", \"-c\", \"env > start.env\"]\nenv = {{ OWN = \"set\" }}\n"
+    );
+    fs::write(&file, text).unwrap();
+    let output = mcpprobe()
+        .arg("check")
+        .arg(&file)
+        .env("MCPPROBE_TEST_HIDDEN", SECRET)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .env("NOTIFY_SOCKET", "/no/such/socket")
+        .env("LC_TIME", "C")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    for name in ["command.env", "start.env"] {
+        let got = fs::read_to_string(folder.path().join(name)).unwrap();
+        let names: Vec<_> = got
+            .lines()
+            .filter_map(|line| Some(line.split_once('=')?.0))
+            .collect();
+        for there in ["PATH", "LC_TIME", "OWN"] {
+            assert!(names.contains(&there), "{name}: {names:?}");
+        }
+        let usual = [
+            "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "OWN",
+            // The shell's own.
+            "PWD", "OLDPWD", "SHLVL", "_",
+        ];
+        let others: Vec<_> = names
+            .into_iter()
+            .filter(|name| !usual.contains(name) && !name.starts_with("LC_"))
+            .collect();
+        assert!(others.is_empty(), "{name}: {others:?}");
+        assert!(!got.contains(SECRET), "{name}");
+    }
+}
+
+#[test]
 fn no_part_of_a_secret_is_shown_when_its_text_is_cut() {
     // Wherever a text is cut to its longest, a secret may lie across the cut.
     const LONG: &str = "first-part-of-it-0123456789-abcdefghijklmnopqrstuvwxyz-last-part-of-it";

@@ -234,7 +234,7 @@ fn a_month_of_a_thousand_targets_pages_for_the_outages_and_for_nothing_else() {
         }
         if is_out(index, at) {
             // Half of them as if the network were gone, but it is not.
-            return if index % 20 == 0 {
+            return if index.is_multiple_of(20) {
                 Found::Broken
             } else {
                 Found::Cut

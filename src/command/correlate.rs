@@ -72,10 +72,16 @@ fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
         _ => None,
     };
     if let Some(stored) = stored {
+        let Some(target) = stored.server else {
+            return Err(format!(
+                "incident {} is of mcpprobe itself: no backend has its traces",
+                stored.id
+            ));
+        };
         return Ok(Subject {
-            target: stored.target,
+            target,
             incident: Some(stored.id),
-            at: stored.opened_at,
+            at: stored.first_failed_at,
         });
     }
     match (&args.server, args.at) {

@@ -14,7 +14,6 @@ use crate::model::{State, Target, Timing};
 use crate::report::CheckReport;
 use crate::report::line::{self, LineFormat};
 use crate::schedule::Limits;
-use crate::store::StoreLock;
 use crate::telemetry::{ExportSettings, Telemetry};
 
 pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
@@ -25,7 +24,6 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
             args.file.display()
         )));
     }
-    let _lock = StoreLock::take(&config.store.path)?;
     let stop = cancelled_by_signals()?;
     let format = match args.log_format {
         LogFormat::Text => LineFormat::Text {

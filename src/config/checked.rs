@@ -4,9 +4,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::alerting::Names;
 use super::complaint::Complaint;
 use super::keys::Typed;
-use super::raw::RawFile;
+use super::parent;
+use super::raw::{RawFile, RawServer};
 use super::server::ServerChecker;
 use super::substitute::{Sources, Substituted, substitute};
 use super::telemetry::check_telemetry;
@@ -34,6 +36,12 @@ pub(super) fn check(
         .iter()
         .filter_map(|server| checker.check(server))
         .collect();
+    parent::check(&raw.servers, out);
+    let names = Names {
+        channels: raw.channels.iter().map(String::as_str).collect(),
+        ..names(&raw.defaults, &raw.servers)
+    };
+    let alerting = raw.alerting.check(&names, sources, out);
     let path = raw
         .store_path
         .and_then(|path| out.substitute(&path, sources))
@@ -49,6 +57,21 @@ pub(super) fn check(
         },
         telemetry,
         traces,
+        alerting,
+    }
+}
+
+/// The names and tags of the servers, also of those that cannot be used: they are there, and have complaints of their own.
+fn names<'a>(defaults: &'a RawServer, servers: &'a [RawServer]) -> Names<'a> {
+    let names = servers.iter().filter_map(|server| server.name.as_ref());
+    let tags = servers
+        .iter()
+        .filter_map(|server| server.tags.as_ref().or(defaults.tags.as_ref()))
+        .flat_map(|tags| &tags.value);
+    Names {
+        servers: names.map(|name| name.value.as_str()).collect(),
+        tags: tags.map(|tag| tag.value.as_str()).collect(),
+        channels: Vec::new(),
     }
 }
 

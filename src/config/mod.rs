@@ -2,18 +2,24 @@
 //!
 //! All complaints come at once, each with its line. Nothing here probes or connects.
 
+mod alerting;
 mod checked;
 mod client_tls;
 mod complaint;
+mod control;
 mod cron;
 mod endpoint;
 mod expect;
 mod header;
+mod heartbeat;
 mod keys;
+mod maintenance;
 mod mask;
 mod network;
+mod parent;
 mod profile;
 mod raw;
+mod route;
 mod server;
 mod substitute;
 mod telemetry;
@@ -26,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::model::{
-    CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
+    Alerting, CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
     TraceContext, TracesSettings,
 };
 
@@ -58,6 +64,8 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     /// `[traces]`.
     pub traces: Option<TracesSettings>,
+    /// `[alerting]`, `[[route]]`, `[[maintenance]]`, `[self]` and `[heartbeat]`.
+    pub alerting: Alerting,
 }
 
 /// `[schedule]`.
@@ -295,8 +303,8 @@ impl AdHoc {
             trace_context: TraceContext::default(),
             tracestate: DEFAULT_TRACESTATE.to_owned(),
             tags: Vec::new(),
-            service: None,
             parent: None,
+            service: None,
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::alerting::{RawAlerting, Tables};
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
@@ -34,7 +35,9 @@ const SHARED_KEYS: [&str; 20] = [
     "insecure_skip_verify",
     "expect",
 ];
-const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
+const OWN_KEYS: [&str; 8] = [
+    "name", "url", "command", "start", "env", "cwd", "service", "parent",
+];
 
 /// What `era` can be, here and in a profile.
 pub(super) const ERAS: [(&str, EraMode); 4] = [
@@ -63,6 +66,9 @@ pub(super) struct RawFile {
     pub(super) store_path: Option<Typed<String>>,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
+    pub(super) alerting: RawAlerting,
+    /// The names that are given to a `[[channel]]`.
+    pub(super) channels: Vec<String>,
 }
 
 /// A `[[server]]`, or `[defaults]`.
@@ -78,6 +84,7 @@ pub(super) struct RawServer {
     pub(super) env: Vec<Pair>,
     pub(super) cwd: Option<Typed<String>>,
     pub(super) service: Option<Typed<String>>,
+    pub(super) parent: Option<Typed<String>>,
     pub(super) service_attributes: Vec<Pair>,
     pub(super) every: Option<Typed<Duration>>,
     pub(super) cron: Option<Typed<String>>,
@@ -165,7 +172,9 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         "store",
         "telemetry",
         "traces",
+        "channel",
     ];
+    let known: Vec<_> = known.into_iter().chain(Tables::KEYS).collect();
     let mut keys = Keys::of(root, "the file", &known, complaints);
     let defaults = keys.table("defaults");
     let servers = keys.tables("server");
@@ -173,6 +182,8 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
     let store = keys.table("store");
     let telemetry = keys.table("telemetry");
     let traces = keys.table("traces");
+    let alerting = Tables::of(&mut keys);
+    let channels = keys.tables("channel");
     let traces_span = root
         .get("traces")
         .map(toml::Spanned::span)
@@ -192,6 +203,11 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
             .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
         traces: traces.map(|table| read_traces(table, traces_span, complaints)),
+        alerting: alerting.read(complaints),
+        channels: channels
+            .into_iter()
+            .filter_map(|(table, _)| Some(table.get("name")?.get_ref().as_str()?.to_owned()))
+            .collect(),
     }
 }
 
@@ -222,6 +238,7 @@ fn read_server<'t>(
         start: keys.texts("start"),
         env: keys.text_table("env").unwrap_or_default(),
         cwd: keys.text("cwd"),
+        parent: keys.text("parent"),
         ..RawServer::default()
     };
     if keys.is_table("service") {

@@ -127,8 +127,8 @@ impl<'a> ServerChecker<'a> {
                 .or(defaults.tags.as_ref())
                 .map(|tags| tags.value.iter().map(|tag| tag.value.clone()).collect())
                 .unwrap_or_default(),
+            parent: raw.parent.as_ref().map(|parent| parent.value.clone()),
             service,
-            parent: None,
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
     }

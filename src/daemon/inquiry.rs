@@ -91,7 +91,7 @@ impl Inquiry {
             None => Default::default(),
         };
         let mut history = match &reader {
-            Some(reader) => reader.history(&subject.target, subject.at)?,
+            Some(reader) => reader.probes_around(&subject.target, subject.at)?,
             None => Default::default(),
         };
         if subject.incident.is_none() {

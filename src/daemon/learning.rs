@@ -33,11 +33,9 @@ pub(super) struct Learning {
 
 impl Daemon {
     pub(super) fn take_in_learnt(&mut self, index: usize, learnt: Option<Learnt>) {
-        let (Some(row), Some(target), Some(learning)) = (
-            self.rows.get(index),
-            self.targets.get(index),
-            self.learning.get_mut(index),
-        ) else {
+        let (Some(target), Some(learning)) =
+            (self.targets.get(index), self.learning.get_mut(index))
+        else {
             return;
         };
         let Some(learnt) = learnt else {
@@ -50,7 +48,7 @@ impl Daemon {
         }
         learning.known = learnt.service.is_some() || target.service.is_some();
         self.writer.write(Write::Instrumented {
-            target: *row,
+            target: Arc::clone(target),
             service: learnt.service,
         });
     }

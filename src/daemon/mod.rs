@@ -1,16 +1,19 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
 mod board;
+pub mod control;
 mod dialects;
+pub mod heartbeat;
 mod inquiry;
 mod learning;
+mod progress;
 mod round;
 mod started;
+mod systemd;
 mod tracker;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,24 +23,32 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::correlate::{Jaeger, Learnt};
-use crate::model::{ProbeResult, Target, Timing, TracesSettings};
+use crate::model::{
+    AlertChange, Incident, IncidentKind, ProbeResult, Resolution, Severity, Target, Timing,
+    TracesSettings,
+};
 use crate::probe::{self, Wish};
 use crate::report::line::{self, LineFormat};
 use crate::report::live::Row;
 use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Slot, Turns, first_due};
-use crate::store::{Reader, Write, Writer};
+use crate::store::{Callbacks, Reader, Recalled, Shown, Write, Writer};
 use crate::telemetry::Telemetry;
 use dialects::Dialects;
 use learning::{LEARN_EVERY, Learning};
-use tracker::Tracked;
+use tracker::{Change, Tracked};
 
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Subject};
+pub use progress::Progress;
 pub use started::Started;
+pub use systemd::Systemd;
 
 /// Results on their way to the loop. The loop never waits, so that a few are enough; when it is full, no
 /// probe is lost, but the next ones start later.
 const RESULTS: usize = 1_024;
+
+/// Incidents that are remembered; when there are more, those that have ended are forgotten.
+const INCIDENTS: usize = 1_000;
 
 /// Incidents that are asked about at once: a backend must not be hit by a hundred at the same moment.
 const INQUIRIES: usize = 4;
@@ -56,11 +67,12 @@ pub trait Output: Send + Sync {
 /// Everything that a watch is made of.
 pub struct Daemon {
     targets: Arc<[Arc<Target>]>,
-    rows: Vec<i64>,
     tracked: Vec<Tracked>,
     dialects: Arc<Dialects>,
     learning: Vec<Learning>,
     writer: Arc<Writer>,
+    /// Every open incident, and ended ones about which an answer may still come.
+    incidents: BTreeMap<String, Incident>,
     telemetry: Telemetry,
     inquiry: Option<Inquiry>,
     format: LineFormat,
@@ -85,7 +97,7 @@ pub struct Parts {
     pub targets: Vec<Arc<Target>>,
     /// How many at once.
     pub limits: Limits,
-    /// The store's file; its lock is held by the caller.
+    /// The store's file.
     pub store: std::path::PathBuf,
     /// The way out for spans.
     pub telemetry: Telemetry,
@@ -110,7 +122,7 @@ impl Daemon {
         let warn = move |text: &str| {
             output.warning(&line::message(format, SystemTime::now(), "warning", text));
         };
-        let (writer, rows) = Writer::open(&parts.store, &parts.targets, warn)?;
+        let (writer, recalled) = Writer::open(&parts.store, Callbacks::warnings(warn))?;
         let targets: Arc<[Arc<Target>]> = parts.targets.into();
         let inquiry = match parts.traces {
             None => None,
@@ -131,8 +143,8 @@ impl Daemon {
             tracked: Vec::new(),
             learning: Vec::new(),
             targets,
-            rows,
             writer: Arc::new(writer),
+            incidents: BTreeMap::new(),
             telemetry: parts.telemetry,
             inquiry,
             format,
@@ -143,15 +155,16 @@ impl Daemon {
             after_probe: BTreeMap::new(),
             overruns: 0,
         };
-        daemon.remember(&parts.store)?;
+        daemon.remember(&recalled);
         Ok(daemon)
     }
 
-    fn remember(&mut self, store: &Path) -> Result<(), String> {
-        let reader = Reader::open(store)?;
+    fn remember(&mut self, recalled: &Recalled) {
+        for incident in &recalled.incidents {
+            self.incidents.insert(incident.id.clone(), incident.clone());
+        }
         for (index, target) in Arc::clone(&self.targets).iter().enumerate() {
-            let status = reader.status(&target.name)?;
-            let remembered = reader.remembered(&target.name)?;
+            let (status, remembered) = recalled.target(target);
             if let Some(dialect) = remembered.dialect {
                 self.dialects.set(index, dialect);
             }
@@ -163,11 +176,11 @@ impl Daemon {
             });
             // A verdict that was still provisional when the last run ended is asked for again.
             if let Some(id) = &status.incident
-                && status.provisional != Some(false)
-                && let Some(incident) = reader.incident(id)?
+                && let Some(incident) = self.incidents.get(id)
+                && incident.provisional != Some(false)
             {
                 let age = SystemTime::now()
-                    .duration_since(incident.opened_at)
+                    .duration_since(incident.first_failed_at)
                     .unwrap_or_default();
                 self.schedule_rechecks(index, id, age);
             }
@@ -177,7 +190,6 @@ impl Daemon {
             }
             self.tracked.push(tracked);
         }
-        Ok(())
     }
 
     /// Probes on schedule until `stop`, then ends in order.
@@ -258,9 +270,8 @@ impl Daemon {
             return;
         };
         let index = finished.index;
-        let (Some(target), Some(row), Some(tracked)) = (
+        let (Some(target), Some(tracked)) = (
             self.targets.get(index).cloned(),
-            self.rows.get(index).copied(),
             self.tracked.get_mut(index),
         ) else {
             return;
@@ -269,11 +280,20 @@ impl Daemon {
         if let Some(board) = &self.board {
             board.replace(index, as_shown(&target, tracked, Some(&result)));
         }
-        self.writer.write(Write::Probe {
-            target: row,
-            result: Arc::clone(&result),
+        let shown = Shown {
+            state: tracked.state,
             since: tracked.since.unwrap_or(result.started_at),
+            suspect: false,
             incident: tracked.incident.clone(),
+        };
+        let changes = self.decide(&target, &result, &change);
+        self.writer.write(Write::Probe {
+            target: Arc::clone(&target),
+            result: Arc::clone(&result),
+            confirmation: false,
+            shown,
+            memory: None,
+            changes,
         });
         self.telemetry.emit(&target, &result);
         if result.state.works() {
@@ -289,22 +309,38 @@ impl Daemon {
                 .event(&line::change(self.format, &target, before, &result));
         }
         if let Some(id) = change.opened {
-            self.writer.write(Write::IncidentOpened {
-                id: id.clone(),
-                target: row,
-                at: result.started_at,
-            });
             let age = SystemTime::now()
                 .duration_since(result.started_at)
                 .unwrap_or_default();
             self.schedule_rechecks(index, &id, age);
         }
-        if let Some(id) = change.closed {
-            self.writer.write(Write::IncidentClosed {
-                id,
-                at: result.started_at,
-            });
+    }
+
+    /// The incident that a result opened or closed.
+    fn decide(
+        &mut self,
+        target: &Target,
+        result: &ProbeResult,
+        change: &Change,
+    ) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        if let Some(id) = &change.opened {
+            let incident = opened(id, target, result);
+            self.incidents.insert(id.clone(), incident.clone());
+            changes.push(AlertChange::Incident(Box::new(incident)));
         }
+        if let Some(id) = &change.closed
+            && let Some(incident) = self.incidents.get_mut(id)
+        {
+            incident.resolved_at = Some(result.started_at);
+            incident.resolution = Some(Resolution::Recovered);
+            changes.push(AlertChange::Incident(Box::new(incident.clone())));
+        }
+        if self.incidents.len() > INCIDENTS {
+            self.incidents
+                .retain(|_, incident| incident.resolved_at.is_none());
+        }
+        changes
     }
 
     /// The backend is asked at every `recheck` after the first failure, which was `age` ago; of those that are past,
@@ -393,11 +429,13 @@ impl Daemon {
                     finding.provisional,
                     SystemTime::now(),
                 ));
-                self.writer.write(Write::Verdict {
-                    incident,
-                    judgement: Box::new(finding.judgement),
-                    provisional: finding.provisional,
-                });
+                if let Some(incident) = self.incidents.get_mut(&incident) {
+                    incident.verdict = Some(finding.judgement.verdict);
+                    incident.verdict_reason = Some(finding.judgement.reason);
+                    incident.provisional = Some(finding.provisional);
+                    let change = AlertChange::Incident(Box::new(incident.clone()));
+                    self.writer.write(Write::Alert(vec![change]));
+                }
             }
             Done::Judged(Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
             Done::Learnt(index, learnt) => self.take_in_learnt(index, learnt),
@@ -445,6 +483,31 @@ impl Daemon {
                 self.overruns
             ));
         }
+    }
+}
+
+/// An outage from its first failed probe on.
+fn opened(id: &str, target: &Target, result: &ProbeResult) -> Incident {
+    Incident {
+        id: id.to_owned(),
+        server: Some(target.name.clone()),
+        kind: IncidentKind::Outage,
+        severity: Severity::Critical,
+        state: result.state,
+        failed_layer: result.failure.as_ref().map(|failure| failure.layer),
+        reason: result.reason(),
+        message: result.message().cloned().unwrap_or_default(),
+        trace_id: Some(result.trace_id),
+        first_failed_at: result.started_at,
+        opened_at: result.ended_at(),
+        resolved_at: None,
+        resolution: None,
+        flapping: false,
+        acknowledged: None,
+        suppressed: None,
+        verdict: None,
+        verdict_reason: None,
+        provisional: None,
     }
 }
 
@@ -501,7 +564,7 @@ async fn judge_incident(
     let subject = Subject {
         target,
         incident: Some(incident),
-        at: stored.opened_at,
+        at: stored.first_failed_at,
     };
     inquiry.about(subject).await.map(Box::new)
 }

@@ -10,7 +10,6 @@ use super::inquiry::Subject;
 use super::{Daemon, Done, RESULTS, Started};
 use crate::model::ProbeResult;
 use crate::schedule::DueQueue;
-use crate::store::Reader;
 
 impl Daemon {
     /// Probes every target once.
@@ -67,13 +66,12 @@ impl Daemon {
 
     /// The open incident of a target, to be asked about.
     fn subject(&self, index: usize) -> Option<Subject> {
-        let incident = self.tracked.get(index)?.incident.clone()?;
-        let reader = Reader::open(&self.inquiry.as_ref()?.store).ok()?;
-        let stored = reader.incident(&incident).ok()??;
+        let id = self.tracked.get(index)?.incident.as_ref()?;
+        let incident = self.incidents.get(id)?;
         Some(Subject {
-            target: stored.target,
-            incident: Some(incident),
-            at: stored.opened_at,
+            target: incident.server.clone()?,
+            incident: Some(id.clone()),
+            at: incident.first_failed_at,
         })
     }
 }

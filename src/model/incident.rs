@@ -226,7 +226,7 @@ impl Silence {
 }
 
 /// What a person tells a running `watch` by way of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orders {
     /// Every silence that has not ended yet.
     pub silences: Vec<Silence>,

@@ -43,6 +43,17 @@ pub enum Dialect {
     Modern,
 }
 
+impl Dialect {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::HttpSse => "http_sse",
+            Self::Modern => "modern",
+        }
+    }
+}
+
 /// What the server calls itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {

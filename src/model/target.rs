@@ -109,10 +109,10 @@ pub struct Target {
     pub tracestate: String,
     /// Groups that `--only` can choose by.
     pub tags: Vec<String>,
+    /// Name of the target whose outage explains this one's: while it is down no notice of this one opens.
+    pub parent: Option<String>,
     /// The service's name in traces; learnt when absent.
     pub service: Option<ServiceName>,
-    /// Name of the target that this one is reached by: while that is down, this one's notices do not open.
-    pub parent: Option<String>,
     /// Values that must never be shown, even when the server repeats them.
     pub secrets: Vec<Secret>,
 }

@@ -22,7 +22,6 @@ mod ladder;
 mod limits;
 mod mirrored;
 mod name_server;
-mod process;
 mod proxy;
 mod record;
 mod redirect;
@@ -44,7 +43,6 @@ use channel::Channel;
 use ladder::Ladder;
 use record::Record;
 
-pub use process::ProcessGroup;
 pub use stdio::keep_last_lines;
 
 /// What is known and wanted besides the target.

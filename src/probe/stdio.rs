@@ -11,10 +11,10 @@ use super::channel::Call;
 use super::fault::{Fault, reason_of_io};
 use super::http::too_large;
 use super::limits;
-use super::process::ProcessGroup;
 use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
 use crate::model::{CommandLine, Phase, Reason};
+use crate::process::{ENVIRONMENT, ProcessGroup};
 
 /// Characters of stderr in a message, which has room for a few more words.
 const MAX_LAST_WORDS: usize = 300;
@@ -50,7 +50,7 @@ impl<'t> StdioChannel<'t> {
     pub(super) fn spawn(&mut self, record: &mut Record) -> Result<(), Fault> {
         record.wait_for(Waiting::Spawn);
         let start = record.now();
-        let spawned = ProcessGroup::spawn(self.command);
+        let spawned = ProcessGroup::spawn(self.command, &ENVIRONMENT);
         record.phase(Phase::Spawn, start);
         let mut process = spawned.map_err(|error| {
             let reason = match reason_of_io(&error) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Held for as long as a `watch` writes. The operating system lets go of it however the process ends.
 #[derive(Debug)]
-pub struct StoreLock {
+pub(super) struct StoreLock {
     _file: File,
 }
 
@@ -20,22 +20,24 @@ fn lock_path(store: &Path) -> PathBuf {
 }
 
 impl StoreLock {
-    /// Takes the lock.
+    /// Takes the lock; nothing when it cannot be made, which is the disk's trouble and not another `watch`.
     ///
     /// # Errors
-    /// A sentence when another process has it, or the file cannot be made.
-    pub fn take(store: &Path) -> Result<Self, String> {
+    /// A sentence when another process has it.
+    pub(super) fn take(store: &Path) -> Result<Option<Self>, String> {
         let path = lock_path(store);
-        let file = OpenOptions::new()
+        let made = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(&path)
-            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+            .open(&path);
+        let Ok(file) = made else {
+            return Ok(None);
+        };
         let until = Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Some(Self { _file: file })),
                 Err(TryLockError::WouldBlock) if Instant::now() < until => {
                     std::thread::sleep(PATIENCE / 20);
                 }

@@ -1,13 +1,21 @@
 //! What the commands and the daemon read back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, params};
 
-use super::schema::{self, from_word, nanos, time};
-use crate::model::{Dialect, StoredProbe, TargetStatus, Text, TraceId, Verdict, Window};
+use super::incident::{self, IncidentFilter};
+use super::notice::{self, Head, StoredNotice};
+use super::probe::{self, RecordedProbes};
+use super::schema::{self, nanos};
+use super::target::{self, Remembered, TargetRow};
+use super::{fact, orders};
+use crate::model::{
+    Incident, Pending, Silence, StoredProbe, TargetStatus, TimelineEntry, TraceId, Window,
+};
 
 /// Failed probes of one incident that are looked at: the first ones. A day at a minute.
 const MAX_FAILED: i64 = 1_440;
@@ -17,40 +25,31 @@ const MAX_PASSED: i64 = 20;
 
 /// A store that is read.
 pub struct Reader {
-    connection: Connection,
-}
-
-/// What a target is known to be besides its status.
-#[derive(Clone, Debug, Default)]
-pub struct Remembered {
-    /// What its last working session spoke.
-    pub dialect: Option<Dialect>,
-    /// Its service in traces, where learnt.
-    pub service: Option<String>,
-    /// A span of it was seen at some time.
-    pub instrumented: bool,
-}
-
-/// An incident of the store.
-#[derive(Clone, Debug)]
-pub struct StoredIncident {
-    /// Its id.
-    pub id: String,
-    /// Name of the target.
-    pub target: String,
-    /// Start of the first failed probe.
-    pub opened_at: SystemTime,
+    pub(super) connection: Connection,
 }
 
 /// The probes around a failure.
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub struct ProbesAround {
     /// Failed probes in a row, oldest first.
     pub failed: Vec<StoredProbe>,
     /// Passed probes before them, newest first.
     pub passed: Vec<StoredProbe>,
     /// Start of the probe that passed again.
     pub recovered_at: Option<SystemTime>,
+}
+
+/// Everything that is known of an incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentDetail {
+    /// The incident.
+    pub incident: Incident,
+    /// What happened, in the order of time, with the lines of its notices.
+    pub timeline: Vec<TimelineEntry>,
+    /// What was told to whom.
+    pub notices: Vec<StoredNotice>,
+    /// What was said in the first failed probe.
+    pub conversation: Option<String>,
 }
 
 impl Reader {
@@ -76,15 +75,7 @@ impl Reader {
     /// # Errors
     /// A sentence when the store cannot be read.
     pub fn status(&self, name: &str) -> Result<TargetStatus, String> {
-        let status = self
-            .connection
-            .prepare_cached(
-                "SELECT t.state, t.since, t.failed_layer, t.reason, t.message, t.last_probe, t.trace,
-                        t.incident, i.verdict, i.verdict_reason, i.provisional
-                 FROM target t LEFT JOIN incident i ON i.id = t.incident WHERE t.name = ?1",
-            )
-            .and_then(|mut statement| statement.query_row([name], |row| read_status(name, row)).optional())
-            .map_err(cannot_read)?;
+        let status = target::status(&self.connection, name).map_err(cannot_read)?;
         Ok(status.unwrap_or_else(|| TargetStatus::unknown(name)))
     }
 
@@ -93,70 +84,131 @@ impl Reader {
     /// # Errors
     /// A sentence when the store cannot be read.
     pub fn remembered(&self, name: &str) -> Result<Remembered, String> {
-        let found = self
-            .connection
-            .query_row(
-                "SELECT dialect, service, instrumented FROM target WHERE name = ?1",
-                [name],
-                |row| {
-                    Ok(Remembered {
-                        dialect: from_word(row.get(0)?),
-                        service: row.get(1)?,
-                        instrumented: row.get(2)?,
-                    })
-                },
-            )
-            .optional()
-            .map_err(cannot_read)?;
-        Ok(found.unwrap_or_default())
+        let found = target::named(&self.connection, name).map_err(cannot_read)?;
+        Ok(found.map(|target| target.remembered).unwrap_or_default())
     }
 
     /// The incident `id`.
     ///
     /// # Errors
     /// A sentence when the store cannot be read.
-    pub fn incident(&self, id: &str) -> Result<Option<StoredIncident>, String> {
-        self.connection
-            .query_row(
-                "SELECT i.id, t.name, i.opened FROM incident i JOIN target t ON t.id = i.target WHERE i.id = ?1",
-                [id],
-                read_incident,
-            )
-            .optional()
-            .map_err(cannot_read)
+    pub fn incident(&self, id: &str) -> Result<Option<Incident>, String> {
+        incident::one(&self.connection, id).map_err(cannot_read)
+    }
+
+    /// The incident `id` with everything that is known of it.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn incident_detail(&self, id: &str) -> Result<Option<IncidentDetail>, String> {
+        let Some(found) = self.incident(id)? else {
+            return Ok(None);
+        };
+        let detail = || {
+            let notices = notice::of(&self.connection, id)?;
+            let mut timeline = incident::timeline(&self.connection, id)?;
+            timeline.extend(notices.iter().flat_map(StoredNotice::timeline));
+            // Stable: what was written in one moment stays in the order of writing, and before its notices.
+            timeline.sort_by_key(|entry| entry.at);
+            Ok(IncidentDetail {
+                incident: found,
+                timeline,
+                notices,
+                conversation: incident::conversation(&self.connection, id)?,
+            })
+        };
+        detail().map(Some).map_err(cannot_read)
+    }
+
+    /// Incidents, newest first.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<Incident>, String> {
+        incident::listed(&self.connection, filter).map_err(cannot_read)
+    }
+
+    /// Incidents that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn open_incidents(&self) -> Result<Vec<Incident>, String> {
+        incident::open(&self.connection).map_err(cannot_read)
     }
 
     /// The incident of the target `name` in which `at` lies.
     ///
     /// # Errors
     /// A sentence when the store cannot be read.
-    pub fn incident_at(
-        &self,
-        name: &str,
-        at: SystemTime,
-    ) -> Result<Option<StoredIncident>, String> {
+    pub fn incident_at(&self, name: &str, at: SystemTime) -> Result<Option<Incident>, String> {
         // A time that a person types is rounded: one second of grace on both sides.
-        let (after, before) = (
-            nanos(at + Duration::from_secs(1)),
-            nanos(at - Duration::from_secs(1)),
-        );
-        self.connection
-            .query_row(
-                "SELECT i.id, t.name, i.opened FROM incident i JOIN target t ON t.id = i.target
-                 WHERE t.name = ?1 AND i.opened <= ?2 AND (i.closed IS NULL OR i.closed >= ?3)
-                 ORDER BY i.opened DESC LIMIT 1",
-                params![name, after, before],
-                read_incident,
-            )
-            .optional()
-            .map_err(cannot_read)
+        let grace = Duration::from_secs(1);
+        incident::around(&self.connection, name, at + grace, at - grace).map_err(cannot_read)
+    }
+
+    /// Notices that are still to be delivered, oldest first.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn pending(&self) -> Result<Vec<Pending>, String> {
+        let undelivered = self.undelivered()?;
+        Ok(undelivered.iter().map(StoredNotice::pending).collect())
+    }
+
+    /// The same with why the last attempt failed.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn undelivered(&self) -> Result<Vec<StoredNotice>, String> {
+        notice::undelivered(&self.connection).map_err(cannot_read)
+    }
+
+    /// Notices that were given up since, oldest first.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn given_up(&self, since: SystemTime) -> Result<Vec<StoredNotice>, String> {
+        notice::given_up(&self.connection, since).map_err(cannot_read)
+    }
+
+    /// The last notice of each of these incidents to each channel.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn heads(&self, incidents: &[&str]) -> Result<Vec<Head>, String> {
+        let mut heads = Vec::new();
+        for incident in incidents {
+            let last = notice::last_of(&self.connection, incident).map_err(cannot_read)?;
+            heads.extend(last.iter().map(StoredNotice::head));
+        }
+        Ok(heads)
+    }
+
+    /// Silences, oldest first: all, or those that have not ended at a time.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn silences(&self, not_ended_at: Option<SystemTime>) -> Result<Vec<Silence>, String> {
+        orders::silences(&self.connection, not_ended_at).map_err(cannot_read)
+    }
+
+    /// Facts about the daemon.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn facts(&self) -> Result<BTreeMap<String, String>, String> {
+        fact::all(&self.connection).map_err(cannot_read)
     }
 
     /// The failed probes from `first_failure` on until one passed, and the passed ones before.
     ///
     /// # Errors
     /// A sentence when the store cannot be read.
-    pub fn history(&self, name: &str, first_failure: SystemTime) -> Result<History, String> {
+    pub fn probes_around(
+        &self,
+        name: &str,
+        first_failure: SystemTime,
+    ) -> Result<ProbesAround, String> {
         let from = nanos(first_failure);
         let mut failed = self.probes(
             "p.started >= ?2 ORDER BY p.started ASC LIMIT ?3",
@@ -171,7 +223,7 @@ impl Reader {
             params![name, from, MAX_PASSED],
         )?;
         passed.retain(|probe| probe.state.works());
-        Ok(History {
+        Ok(ProbesAround {
             failed,
             passed,
             recovered_at,
@@ -183,20 +235,7 @@ impl Reader {
     /// # Errors
     /// A sentence when the store cannot be read.
     pub fn traces(&self, name: &str, window: Window) -> Result<BTreeSet<TraceId>, String> {
-        let (from, to) = (nanos(window.from), nanos(window.to));
-        let read = |row: &Row<'_>| Ok(read_trace(row.get(0)?));
-        let traces: rusqlite::Result<Vec<_>> = self
-            .connection
-            .prepare_cached(
-                "SELECT p.trace FROM probe p JOIN target t ON t.id = p.target
-                 WHERE t.name = ?1 AND p.started >= ?2 AND p.started < ?3",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_map(params![name, from, to], read)?
-                    .collect()
-            });
-        Ok(traces.map_err(cannot_read)?.into_iter().flatten().collect())
+        probe::traces(&self.connection, name, window).map_err(cannot_read)
     }
 
     /// The newest passed probes that ended before `before`.
@@ -216,71 +255,36 @@ impl Reader {
         )
     }
 
+    /// Every probe since a time, of all targets, in the order in which they ended; read a page at a time.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn recorded(&self, since: SystemTime) -> Result<RecordedProbes<'_>, String> {
+        let mut names: Vec<_> = TargetRow::all(&self.connection)
+            .map_err(cannot_read)?
+            .into_iter()
+            .map(|(number, target)| (number, Arc::from(target.name)))
+            .collect();
+        names.sort_by_key(|(number, _)| *number);
+        Ok(RecordedProbes {
+            store: &self.connection,
+            since,
+            after: 0,
+            names,
+            page: VecDeque::new(),
+            ended: false,
+        })
+    }
+
     fn probes(
         &self,
         rest: &str,
         params: &[&dyn rusqlite::ToSql],
     ) -> Result<Vec<StoredProbe>, String> {
-        let sql = format!(
-            "SELECT p.trace, p.started, p.duration, p.state, p.layer, p.http_status, p.operations, p.reason
-             FROM probe p JOIN target t ON t.id = p.target WHERE t.name = ?1 AND {rest}"
-        );
-        self.connection
-            .prepare_cached(&sql)
-            .and_then(|mut statement| statement.query_map(params, read_probe)?.collect())
-            .map_err(cannot_read)
+        probe::of(&self.connection, rest, params).map_err(cannot_read)
     }
 }
 
-fn cannot_read(error: rusqlite::Error) -> String {
+pub(super) fn cannot_read(error: rusqlite::Error) -> String {
     format!("cannot read the store: {error}")
-}
-
-fn read_trace(bytes: Option<Vec<u8>>) -> Option<TraceId> {
-    bytes?.try_into().ok().map(TraceId)
-}
-
-fn read_incident(row: &Row<'_>) -> rusqlite::Result<StoredIncident> {
-    Ok(StoredIncident {
-        id: row.get(0)?,
-        target: row.get(1)?,
-        opened_at: time(row.get(2)?),
-    })
-}
-
-fn read_status(name: &str, row: &Row<'_>) -> rusqlite::Result<TargetStatus> {
-    let verdict: Option<String> = row.get(8)?;
-    Ok(TargetStatus {
-        name: name.to_owned(),
-        state: from_word(row.get(0)?).unwrap_or_default(),
-        since: row.get::<_, Option<i64>>(1)?.map(time),
-        failed_layer: from_word(row.get(2)?),
-        reason: from_word(row.get(3)?),
-        message: row.get::<_, Option<String>>(4)?.map(Text::new),
-        last_probe_at: row.get::<_, Option<i64>>(5)?.map(time),
-        trace_id: read_trace(row.get(6)?),
-        incident: row.get(7)?,
-        suspect: false,
-        verdict: verdict.as_deref().and_then(Verdict::parse),
-        verdict_reason: row.get::<_, Option<String>>(9)?.map(Text::new),
-        provisional: row.get(10)?,
-    })
-}
-
-fn read_probe(row: &Row<'_>) -> rusqlite::Result<StoredProbe> {
-    let started_at = time(row.get(1)?);
-    let duration: i64 = row.get(2)?;
-    let operations: Option<String> = row.get(6)?;
-    Ok(StoredProbe {
-        trace_id: read_trace(row.get(0)?).unwrap_or(TraceId([0; 16])),
-        started_at,
-        ended_at: started_at + Duration::from_nanos(u64::try_from(duration).unwrap_or_default()),
-        state: from_word(row.get(3)?).unwrap_or_default(),
-        layer: from_word(row.get(4)?),
-        http_status: row.get(5)?,
-        reason: from_word(row.get(7)?),
-        operations: operations
-            .and_then(|json| serde_json::from_str(&json).ok())
-            .unwrap_or_default(),
-    })
 }

@@ -1,151 +1,202 @@
-//! The one writer: a thread that commits what came in a moment in one transaction.
+//! The way to the one who writes: a bounded queue, and a thread that takes together what came in a moment.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::{Connection, params};
+use super::image::Recalled;
+use super::keeper::{Callbacks, Keeper};
+use crate::model::{AlertChange, Delivery, ProbeResult, State, Target};
 
-use super::schema::{self, nanos, word};
-use crate::model::{Failure, Judgement, ProbeResult, Target};
-
-/// Writes that wait for the disk: half a minute of 2,000 targets a second. When it is full a write is
-/// dropped and counted, because probing must go on.
+/// Writes that wait for the thread: half a minute of 2,000 targets a second. When it is full a write is dropped and
+/// counted, because probing must go on.
 const QUEUE: usize = 65_536;
 
-/// How long the first write of a transaction waits for others.
+/// Places in it that only what alerting decided may take.
+const RESERVED: usize = 8_192;
+
+/// How long the first write of a transaction waits for others, unless one of them is urgent.
 const GATHER: Duration = Duration::from_millis(200);
 
 /// Writes of one transaction; keeps the log and the time under lock small.
-const BATCH: usize = 4_096;
+pub(super) const BATCH: usize = 4_096;
 
-/// How long probes are kept. Incidents stay.
-const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How often what is too old is removed, and how many probes at most each time: more than come in, at any pace.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
-const PRUNE_ROWS: i64 = 200_000;
+/// How often the thread looks after the file when nothing is to be written.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Something to be remembered.
 pub enum Write {
-    /// A probe's result and the state that it leaves its target in.
+    /// A probe's result, the state that it leaves its target in, and what alerting made of it: in one transaction.
     Probe {
-        /// The target's row.
-        target: i64,
+        /// The target.
+        target: Arc<Target>,
         /// What was found.
         result: Arc<ProbeResult>,
-        /// Start of the probe that first found this state.
-        since: SystemTime,
-        /// The open incident.
-        incident: Option<String>,
+        /// It was a further probe after a failed one.
+        confirmation: bool,
+        /// What the target is shown as from now on.
+        shown: Shown,
+        /// What alerting remembers of it; nothing when it is unremarkable.
+        memory: Option<String>,
+        /// What alerting decided.
+        changes: Vec<AlertChange>,
     },
-    /// A target went down.
-    IncidentOpened {
-        /// The incident.
-        id: String,
-        /// The target's row.
-        target: i64,
-        /// Start of the first failed probe.
-        at: SystemTime,
-    },
-    /// It recovered.
-    IncidentClosed {
-        /// The incident.
-        id: String,
-        /// Start of the first passed probe.
-        at: SystemTime,
-    },
-    /// What the traces say.
-    Verdict {
+    /// What alerting decided without a probe.
+    Alert(Vec<AlertChange>),
+    /// An attempt to deliver a notice.
+    Delivery(Delivery),
+    /// What was said in the first failed probe, without secrets.
+    Conversation {
         /// The incident.
         incident: String,
-        /// The judgement.
-        judgement: Box<Judgement>,
-        /// The backend will be asked again.
-        provisional: bool,
+        /// The text; its first 64 KiB are kept.
+        text: String,
     },
     /// What passed probes' traces say of a target.
     Instrumented {
-        /// The target's row.
-        target: i64,
+        /// The target.
+        target: Arc<Target>,
         /// Its service, if that is certain.
         service: Option<String>,
     },
-    /// Answered when everything before it is committed.
+    /// Something about the daemon itself.
+    Fact {
+        /// Its name: one of `store::fact`, or another word.
+        key: String,
+        /// Its text; nothing forgets it.
+        value: Option<String>,
+    },
+    /// Answered when everything before it is committed, or could not be.
     Flush(SyncSender<()>),
+}
+
+/// What a target is shown as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its state.
+    pub state: State,
+    /// Start of the probe that first found it.
+    pub since: SystemTime,
+    /// A failure is not confirmed yet.
+    pub suspect: bool,
+    /// The open incident.
+    pub incident: Option<String>,
+}
+
+impl Write {
+    /// Somebody waits for it.
+    fn is_urgent(&self) -> bool {
+        let notices = |changes: &[AlertChange]| {
+            changes
+                .iter()
+                .any(|change| matches!(change, AlertChange::Notice(_)))
+        };
+        match self {
+            Self::Probe { changes, .. } | Self::Alert(changes) => notices(changes),
+            Self::Delivery(_) | Self::Flush(_) => true,
+            Self::Conversation { .. } | Self::Instrumented { .. } | Self::Fact { .. } => false,
+        }
+    }
+
+    /// One of very many, which the next one makes good for.
+    fn is_routine(&self) -> bool {
+        match self {
+            Self::Probe { changes, .. } => changes.is_empty(),
+            Self::Conversation { .. } | Self::Instrumented { .. } | Self::Fact { .. } => true,
+            Self::Alert(_) | Self::Delivery(_) | Self::Flush(_) => false,
+        }
+    }
 }
 
 /// Where writes go.
 pub struct Writer {
     sender: Option<SyncSender<Write>>,
     thread: Option<JoinHandle<()>>,
-    counts: Arc<Counts>,
+    shared: Arc<Shared>,
 }
 
+/// What both sides of the queue look at.
 #[derive(Default)]
-struct Counts {
+pub(super) struct Shared {
+    queued: AtomicUsize,
+    urgent: AtomicBool,
     dropped: AtomicU64,
-    failed: AtomicU64,
+    pub(super) lost: AtomicU64,
 }
 
 impl Writer {
-    /// Opens the store at `path` and makes sure that it knows every target; answers their rows too. `warn` is told
-    /// of trouble with the disk.
+    /// Opens the store at `path`, and answers what it knows. A file that cannot be used now is tried again and again,
+    /// from memory until then: that is told to `callbacks.warn`, and is no error.
     ///
     /// # Errors
-    /// A sentence when the file cannot be used.
-    pub fn open(
-        path: &Path,
-        targets: &[Arc<Target>],
-        warn: impl Fn(&str) + Send + 'static,
-    ) -> Result<(Self, Vec<i64>), String> {
-        let mut connection = schema::open(path)?;
-        let rows = register(&mut connection, targets)
-            .map_err(|error| format!("cannot write to the store {}: {error}", path.display()))?;
+    /// A sentence when another `watch` writes to it, or when it is not for this mcpprobe to write to.
+    pub fn open(path: &Path, callbacks: Callbacks) -> Result<(Self, Recalled), String> {
+        let shared = Arc::new(Shared::default());
+        let keeper = Keeper::open(path, callbacks, Arc::clone(&shared))?;
+        let recalled = keeper.recalled();
         let (sender, receiver) = sync_channel(QUEUE);
-        let counts = Arc::new(Counts::default());
-        let counted = Arc::clone(&counts);
+        let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || run(connection, &receiver, &counted, &warn))
+            .spawn(move || run(keeper, &receiver, &seen))
             .map_err(|error| format!("cannot start the store's thread: {error}"))?;
         let writer = Self {
             sender: Some(sender),
             thread: Some(thread),
-            counts,
+            shared,
         };
-        Ok((writer, rows))
+        Ok((writer, recalled))
     }
 
     /// Hands over a write; never waits.
     pub fn write(&self, write: Write) {
-        if let Some(sender) = &self.sender
-            && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-                sender.try_send(write)
-        {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        let full = if write.is_routine() {
+            QUEUE - RESERVED
+        } else {
+            QUEUE
+        };
+        let urgent = write.is_urgent();
+        let queued = self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        let sent = queued < full
+            && self
+                .sender
+                .as_ref()
+                .is_some_and(|sender| sender.try_send(write).is_ok());
+        if !sent {
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if urgent {
+            self.hurry();
         }
     }
 
-    /// Writes that did not fit into the queue, and writes that the disk did not take.
+    fn hurry(&self) {
+        self.shared.urgent.store(true, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            Thread::unpark(thread.thread());
+        }
+    }
+
+    /// Writes that did not fit into the queue, and rows that did not fit into memory while the disk was away.
     pub fn lost(&self) -> (u64, u64) {
         (
-            self.counts.dropped.load(Ordering::Relaxed),
-            self.counts.failed.load(Ordering::Relaxed),
+            self.shared.dropped.load(Ordering::Relaxed),
+            self.shared.lost.load(Ordering::Relaxed),
         )
     }
 
-    /// Waits until everything handed over so far is committed. Blocks: not for an async task.
+    /// Waits until everything handed over so far is committed, or could not be. Blocks: not for an async task.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if let Some(sender) = &self.sender
-            && sender.send(Write::Flush(done)).is_ok()
-        {
-            wait.recv().ok();
+        if let Some(sender) = &self.sender {
+            self.shared.queued.fetch_add(1, Ordering::Relaxed);
+            if sender.send(Write::Flush(done)).is_ok() {
+                self.hurry();
+                wait.recv().ok();
+            }
         }
     }
 }
@@ -155,71 +206,51 @@ impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.sender.take());
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             thread.join().ok();
         }
     }
 }
 
-/// Makes a row for each target; one whose endpoint has changed forgets its dialect.
-fn register(connection: &mut Connection, targets: &[Arc<Target>]) -> rusqlite::Result<Vec<i64>> {
-    let transaction = connection.transaction()?;
-    let mut rows = Vec::with_capacity(targets.len());
-    {
-        let mut insert = transaction.prepare(
-            "INSERT INTO target (name, endpoint) VALUES (?1, ?2)
-             ON CONFLICT (name) DO UPDATE SET
-                 dialect = CASE endpoint WHEN excluded.endpoint THEN dialect END,
-                 endpoint = excluded.endpoint
-             RETURNING id",
-        )?;
-        for target in targets {
-            rows.push(
-                insert.query_row(params![target.name, target.endpoint.shown()], |row| {
-                    row.get(0)
-                })?,
-            );
-        }
-    }
-    transaction.commit()?;
-    Ok(rows)
-}
-
-fn run(mut connection: Connection, writes: &Receiver<Write>, counts: &Counts, warn: &dyn Fn(&str)) {
-    let mut warned = false;
-    let mut pruned = Instant::now();
-    while let Ok(first) = writes.recv() {
-        let (batch, flushes) = gather(first, writes);
-        let size = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        match commit(&mut connection, &batch) {
-            Ok(()) => warned = false,
-            Err(error) => {
-                counts.failed.fetch_add(size, Ordering::Relaxed);
-                if !std::mem::replace(&mut warned, true) {
-                    warn(&format!("results cannot be stored: {error}"));
+fn run(mut keeper: Keeper, writes: &Receiver<Write>, shared: &Shared) {
+    loop {
+        match writes.recv_timeout(IDLE) {
+            Ok(first) => {
+                let (batch, flushes) = gather(first, writes, shared);
+                keeper.take_in(batch, Instant::now());
+                for done in flushes {
+                    done.send(()).ok();
                 }
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-        for done in flushes {
-            done.send(()).ok();
-        }
-        if pruned.elapsed() >= PRUNE_EVERY {
-            pruned = Instant::now();
-            if let Err(error) = prune(&connection, SystemTime::now()) {
-                warn(&format!("old results cannot be removed: {error}"));
-            }
-        }
+        keeper.tend(Instant::now());
     }
+    keeper.end();
 }
 
-/// What comes in a moment; a flush ends it. The thread sleeps meanwhile instead of waking for each write.
-fn gather(first: Write, writes: &Receiver<Write>) -> (Vec<Write>, Vec<SyncSender<()>>) {
+/// What comes in a moment; an urgent write ends it. The thread sleeps meanwhile instead of waking for each write.
+fn gather(
+    first: Write,
+    writes: &Receiver<Write>,
+    shared: &Shared,
+) -> (Vec<Write>, Vec<SyncSender<()>>) {
+    let until = Instant::now() + GATHER;
+    while !first.is_urgent() && !shared.urgent.load(Ordering::Acquire) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::park_timeout(left);
+    }
+    // What becomes urgent from here on is either taken below or ends the next wait.
+    shared.urgent.store(false, Ordering::Release);
     let mut batch = Vec::new();
     let mut flushes = Vec::new();
-    if !matches!(first, Write::Flush(_)) {
-        std::thread::sleep(GATHER);
-    }
     let mut next = Some(first);
     while let Some(write) = next {
+        shared.queued.fetch_sub(1, Ordering::Relaxed);
         match write {
             Write::Flush(done) => {
                 flushes.push(done);
@@ -233,128 +264,4 @@ fn gather(first: Write, writes: &Receiver<Write>) -> (Vec<Write>, Vec<SyncSender
         next = writes.try_recv().ok();
     }
     (batch, flushes)
-}
-
-fn commit(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    // Of several results for one target only the last one is its state.
-    let mut last = HashMap::new();
-    for write in batch {
-        insert(&transaction, write)?;
-        if let Write::Probe { target, .. } = write {
-            last.insert(*target, write);
-        }
-    }
-    for write in last.values() {
-        update_target(&transaction, write)?;
-    }
-    transaction.commit()
-}
-
-fn insert(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
-    match write {
-        Write::Probe { target, result, .. } => insert_probe(connection, *target, result),
-        Write::IncidentOpened { id, target, at } => connection
-            .prepare_cached("INSERT OR IGNORE INTO incident (id, target, opened) VALUES (?1, ?2, ?3)")?
-            .execute(params![id, target, nanos(*at)])
-            .map(drop),
-        Write::IncidentClosed { id, at } => connection
-            .prepare_cached("UPDATE incident SET closed = ?2 WHERE id = ?1")?
-            .execute(params![id, nanos(*at)])
-            .map(drop),
-        Write::Verdict {
-            incident,
-            judgement,
-            provisional,
-        } => connection
-            .prepare_cached(
-                "UPDATE incident SET verdict = ?2, verdict_reason = ?3, provisional = ?4 WHERE id = ?1",
-            )?
-            .execute(params![
-                incident,
-                judgement.verdict.as_str(),
-                judgement.reason.as_str(),
-                provisional
-            ])
-            .map(drop),
-        Write::Instrumented { target, service } => connection
-            .prepare_cached(
-                "UPDATE target SET instrumented = 1, service = coalesce(?2, service) WHERE id = ?1",
-            )?
-            .execute(params![target, service])
-            .map(drop),
-        Write::Flush(_) => Ok(()),
-    }
-}
-
-fn insert_probe(
-    connection: &Connection,
-    target: i64,
-    result: &ProbeResult,
-) -> rusqlite::Result<()> {
-    let failure = result.failure.as_ref();
-    let operations = failure.and_then(|_| serde_json::to_string(&result.operations).ok());
-    connection
-        .prepare_cached(
-            "INSERT INTO probe (target, started, duration, state, trace, layer, reason, message,
-                                http_status, jsonrpc_code, operations)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            target,
-            nanos(result.started_at),
-            i64::try_from(result.duration.as_nanos()).unwrap_or(i64::MAX),
-            result.state.as_str(),
-            result.trace_id.0.as_slice(),
-            failure.map(|f| f.layer.as_str()),
-            result.reason().map(|r| r.as_str()),
-            result.message().map(|m| m.as_str()),
-            failure.and_then(|f| f.http_status),
-            failure.and_then(|f| f.jsonrpc_code),
-            operations,
-        ])
-        .map(drop)
-}
-
-fn update_target(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
-    let Write::Probe {
-        target,
-        result,
-        since,
-        incident,
-    } = write
-    else {
-        return Ok(());
-    };
-    let failure: Option<&Failure> = result.failure.as_ref();
-    connection
-        .prepare_cached(
-            "UPDATE target SET state = ?2, since = ?3, failed_layer = ?4, reason = ?5, message = ?6,
-                               last_probe = ?7, trace = ?8, incident = ?9, dialect = coalesce(?10, dialect)
-             WHERE id = ?1",
-        )?
-        .execute(params![
-            target,
-            result.state.as_str(),
-            nanos(*since),
-            failure.map(|f| f.layer.as_str()),
-            result.reason().map(|r| r.as_str()),
-            result.message().map(|m| m.as_str()),
-            nanos(result.started_at),
-            result.trace_id.0.as_slice(),
-            incident,
-            // Only a session that worked says what the server speaks.
-            result.state.works().then(|| result.dialect()).flatten().and_then(word),
-        ])
-        .map(drop)
-}
-
-fn prune(connection: &Connection, now: SystemTime) -> rusqlite::Result<()> {
-    let oldest = nanos(now - KEEP);
-    connection
-        .execute(
-            "DELETE FROM probe WHERE id < (SELECT min(id) FROM probe) + ?2 AND started < ?1",
-            params![oldest, PRUNE_ROWS],
-        )
-        .map(drop)
 }

@@ -1,0 +1,418 @@
+//! Who writes: brings what came in to the disk, and goes on without one while there is none.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::backlog::{Backlog, Written};
+use super::image::{Image, Recalled};
+use super::lock::StoreLock;
+use super::probe::{self, ProbeRow};
+use super::schema::{self, OpenError};
+use super::trouble::{Kind, Trouble};
+use super::writer::{BATCH, Shared, Write};
+use super::{fact, incident, notice, orders};
+use crate::model::{AlertChange, Notice, Orders};
+
+/// How often the file is looked after: what other processes wrote, whether it is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whom the writer tells what. All are called on its thread and must not wait.
+pub struct Callbacks {
+    /// Trouble with the disk, in a sentence.
+    pub warn: Box<dyn Fn(&str) + Send>,
+    /// A notice that is on the disk, or that cannot be there and must not wait for it.
+    pub on_notice: Box<dyn Fn(Notice) + Send>,
+    /// What people said, as it stands now.
+    pub on_orders: Box<dyn Fn(Orders) + Send>,
+    /// A file that could not be opened at the start tells now what it knew. Its notices are in it, and are not
+    /// handed over otherwise.
+    pub on_recalled: Box<dyn Fn(Recalled) + Send>,
+}
+
+impl Callbacks {
+    /// Only warnings; for those who have no alerting.
+    pub fn warnings(warn: impl Fn(&str) + Send + 'static) -> Self {
+        Self {
+            warn: Box::new(warn),
+            on_notice: Box::new(|_| {}),
+            on_orders: Box::new(|_| {}),
+            on_recalled: Box::new(|_| {}),
+        }
+    }
+}
+
+pub(super) struct Keeper {
+    path: PathBuf,
+    callbacks: Callbacks,
+    shared: Arc<Shared>,
+    lock: Option<StoreLock>,
+    file: Option<StoreFile>,
+    /// The file that the image was last written to, or read from; none while nothing was.
+    known: Option<Identity>,
+    image: Image,
+    backlog: Backlog,
+    trouble: Option<Trouble>,
+    /// Probes that came in.
+    orders: i64,
+    /// The number in the file of the probe of order 0.
+    base: i64,
+    looked: Instant,
+}
+
+/// An opened file.
+struct StoreFile {
+    connection: Connection,
+    identity: Identity,
+    /// `data_version`, as it was looked at last.
+    version: i64,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl StoreFile {
+    fn open(path: &Path) -> Result<Self, OpenError> {
+        let connection = schema::open(path)?;
+        let identity = identity(path).unwrap_or_default();
+        let version = orders::version(&connection)?;
+        Ok(Self {
+            connection,
+            identity,
+            version,
+        })
+    }
+
+    /// Closes it without a trace: by its name it would now be another file whose log goes.
+    fn let_go(self) {
+        self.connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .ok();
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let data = fs::metadata(path).ok()?;
+    Some((data.dev(), data.ino()))
+}
+
+impl Keeper {
+    pub(super) fn open(
+        path: &Path,
+        callbacks: Callbacks,
+        shared: Arc<Shared>,
+    ) -> Result<Self, String> {
+        let now = Instant::now();
+        let mut keeper = Self {
+            path: path.to_owned(),
+            lock: StoreLock::take(path)?,
+            callbacks,
+            shared,
+            file: None,
+            known: None,
+            image: Image::default(),
+            backlog: Backlog::default(),
+            trouble: None,
+            orders: 0,
+            base: 1,
+            looked: now,
+        };
+        match keeper.reopen() {
+            Ok(()) => {}
+            Err(error @ (OpenError::Newer(_) | OpenError::Foreign)) => {
+                return Err(error.about(path));
+            }
+            Err(error) => keeper.failed(&error, now),
+        }
+        Ok(keeper)
+    }
+
+    pub(super) fn recalled(&self) -> Recalled {
+        self.image.recalled()
+    }
+
+    /// Takes in what came in a moment, and tries to bring it to the disk.
+    pub(super) fn take_in(&mut self, batch: Vec<Write>, now: Instant) {
+        let mut notices = Vec::new();
+        for write in batch {
+            self.remember(write, &mut notices);
+        }
+        // What is said of the disk is said first; what waits for it has waited enough when it is known to be away.
+        if self.trouble.is_none() {
+            self.try_to_write(now);
+        }
+        for notice in notices {
+            (self.callbacks.on_notice)(notice);
+        }
+    }
+
+    fn remember(&mut self, write: Write, notices: &mut Vec<Notice>) {
+        match write {
+            Write::Probe {
+                target,
+                result,
+                confirmation,
+                shown,
+                memory,
+                changes,
+            } => {
+                let place = self.image.place(&target);
+                self.image.change(place, |row| {
+                    row.take_in(&target, &result, &shown, memory.as_ref());
+                });
+                let order = self.orders;
+                self.orders += 1;
+                let row = ProbeRow::new(order, place, &result, &shown, confirmation);
+                self.backlog.add_probe(row);
+                self.decide(changes, notices);
+            }
+            Write::Alert(changes) => self.decide(changes, notices),
+            Write::Delivery(delivery) => {
+                if !self.image.deliver(&delivery) {
+                    self.backlog.add_delivery(delivery);
+                }
+            }
+            Write::Conversation { incident, text } => self.backlog.add_conversation(incident, text),
+            Write::Instrumented { target, service } => {
+                let place = self.image.place(&target);
+                self.image.change(place, |row| {
+                    row.move_to(&target);
+                    row.remembered.instrumented = true;
+                    if service.is_some() {
+                        row.remembered.service = service;
+                    }
+                });
+            }
+            Write::Fact { key, value } => self.image.state(&key, value),
+            Write::Flush(_) => {}
+        }
+    }
+
+    fn decide(&mut self, changes: Vec<AlertChange>, notices: &mut Vec<Notice>) {
+        for change in changes {
+            self.image.take_in(&change);
+            match change {
+                AlertChange::Incident(_) => {}
+                AlertChange::Timeline(entry) => self.backlog.add_line(entry),
+                AlertChange::Notice(notice) => notices.push(*notice),
+            }
+        }
+    }
+
+    /// Looks after the file: is it there, is it well, has somebody else written to it?
+    pub(super) fn tend(&mut self, now: Instant) {
+        if self
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.is_due(now))
+        {
+            self.try_to_write(now);
+        }
+        if now.saturating_duration_since(self.looked) < LOOK_EVERY {
+            return;
+        }
+        self.looked = now;
+        if let Some(trouble) = &mut self.trouble {
+            // A lock that has become too old, or what has lasted for ten minutes.
+            let waiting = self.backlog.len();
+            if let Some(text) = trouble.say(Kind::Locked, waiting, now) {
+                (self.callbacks.warn)(&text);
+            }
+        }
+        if let Err(error) = self.look() {
+            self.failed(&OpenError::Sqlite(error), now);
+            self.try_to_write(now);
+        }
+    }
+
+    fn look(&mut self) -> rusqlite::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        if identity(&self.path) != Some(file.identity) {
+            let what = format!("the file {} is gone, or another one", self.path.display());
+            if let Some(file) = self.file.take() {
+                file.let_go();
+            }
+            return Err(broken(ErrorCode::CannotOpen, &what));
+        }
+        if !schema::has_head(&self.path) {
+            let what = format!("{} is no database any more", self.path.display());
+            return Err(broken(ErrorCode::NotADatabase, &what));
+        }
+        let version = orders::version(&file.connection)?;
+        if version != file.version {
+            file.version = version;
+            let heard = orders::standing(&file.connection, SystemTime::now())?;
+            if heard != *self.image.orders() {
+                self.image.hear(heard.clone());
+                (self.callbacks.on_orders)(heard);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last attempt.
+    pub(super) fn end(&mut self) {
+        let now = Instant::now();
+        self.try_to_write(now);
+        if self.trouble.is_some() {
+            (self.callbacks.warn)(&format!(
+                "what the store {} could not take is lost with this end: {} probes and other rows, and what came of them",
+                self.path.display(),
+                self.backlog.len()
+            ));
+        }
+    }
+
+    fn try_to_write(&mut self, now: Instant) {
+        let written = match &self.file {
+            Some(_) => self.write_all().map_err(OpenError::Sqlite),
+            None => self
+                .reopen()
+                .and_then(|()| self.write_all().map_err(OpenError::Sqlite)),
+        };
+        match written {
+            Ok(()) => self.over(now),
+            Err(error) => self.failed(&error, now),
+        }
+    }
+
+    /// Writes until nothing waits, a transaction at a time.
+    fn write_all(&mut self) -> rusqlite::Result<()> {
+        while self.backlog.len() > 0 || !self.image.is_written() {
+            let Some(file) = &mut self.file else {
+                return Ok(());
+            };
+            let transaction = file
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            self.image.write(&transaction)?;
+            let next = self.backlog.next(BATCH);
+            write_rows(&transaction, &self.backlog, &next, &self.image, self.base)?;
+            transaction.commit()?;
+            self.image.settle();
+            self.backlog.settle(&next);
+        }
+        Ok(())
+    }
+
+    /// Opens the file, and makes one of it and the image.
+    fn reopen(&mut self) -> Result<(), OpenError> {
+        if self.lock.is_none() {
+            // The folder may have become writable; whoever was quicker keeps it.
+            self.lock = StoreLock::take(&self.path)
+                .map_err(|error| OpenError::Sqlite(broken(ErrorCode::DatabaseBusy, &error)))?;
+        }
+        let file = StoreFile::open(&self.path)?;
+        let newest = probe::newest(&file.connection)?;
+        let first = self.backlog.first_order().unwrap_or(self.orders);
+        self.base = self.base.max(newest + 1 - first);
+        match self.known {
+            None => {
+                let told = Image::load(&file.connection, SystemTime::now())?;
+                let late = self.trouble.is_some();
+                let recalled = late.then(|| told.recalled());
+                self.image.absorb(told);
+                if let Some(recalled) = recalled {
+                    (self.callbacks.on_recalled)(recalled);
+                }
+            }
+            Some(known) if known != file.identity => {
+                self.image.forget_written();
+                self.image.write_orders(&file.connection)?;
+            }
+            Some(_) => {}
+        }
+        self.known = Some(file.identity);
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn over(&mut self, now: Instant) {
+        let Some(trouble) = self.trouble.take() else {
+            return;
+        };
+        if let Some(text) = trouble.over(self.backlog.lost, now) {
+            (self.callbacks.warn)(&text);
+            let now = humantime::format_rfc3339_seconds(SystemTime::now());
+            let text = format!("{now}: {text} ({})", trouble.what);
+            self.image.state(fact::STORE_TROUBLE, Some(text));
+        }
+    }
+
+    fn failed(&mut self, error: &OpenError, now: Instant) {
+        self.image.unsettle();
+        let kind = match code(error) {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::Locked,
+            _ => Kind::Broken,
+        };
+        // A full disk or a lock is waited for with the file open; what else there may be, a fresh look is best.
+        if kind == Kind::Broken && code(error) != Some(ErrorCode::DiskFull) {
+            self.file = None;
+        }
+        let what = format!("{}: {error}", self.path.display());
+        self.backlog.lost.others += self.image.limit();
+        let lost = self.backlog.lost;
+        self.shared
+            .lost
+            .store(lost.probes + lost.others, Ordering::Relaxed);
+        let trouble = match &mut self.trouble {
+            Some(trouble) => {
+                trouble.again(what, now);
+                trouble
+            }
+            none => none.insert(Trouble::new(what, lost, now)),
+        };
+        if let Some(text) = trouble.say(kind, self.backlog.len(), now) {
+            (self.callbacks.warn)(&text);
+        }
+    }
+}
+
+fn write_rows(
+    to: &Connection,
+    backlog: &Backlog,
+    next: &Written,
+    image: &Image,
+    base: i64,
+) -> rusqlite::Result<()> {
+    for delivery in backlog.deliveries.iter().take(next.deliveries) {
+        notice::write_delivery(to, delivery)?;
+    }
+    for entry in backlog.timeline.iter().take(next.timeline) {
+        incident::write_timeline(to, entry)?;
+    }
+    for (incident, text) in backlog.conversations.iter().take(next.conversations) {
+        incident::write_conversation(to, incident, text)?;
+    }
+    let telling = backlog.telling.iter().take(next.telling);
+    for row in telling.chain(backlog.routine.iter().take(next.routine)) {
+        if let Some(target) = image.number(row.target) {
+            row.write(to, base + row.order, target)?;
+        }
+    }
+    Ok(())
+}
+
+fn code(error: &OpenError) -> Option<ErrorCode> {
+    match error {
+        OpenError::Sqlite(error) => error.sqlite_error_code(),
+        _ => None,
+    }
+}
+
+/// Trouble that SQLite has not noticed.
+fn broken(code: ErrorCode, what: &str) -> rusqlite::Error {
+    let error = rusqlite::ffi::Error {
+        code,
+        extended_code: 0,
+    };
+    rusqlite::Error::SqliteFailure(error, Some(what.to_owned()))
+}
