@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use url::Url;
 
+use super::body::Body;
 use super::dial::dial;
 use super::fault::Fault;
 use super::head::{ContentKind, Head, bad_status, refused};
@@ -13,11 +14,11 @@ use super::http::{AGENT, Connection};
 use super::record::{Record, Waiting};
 use super::rpc::{self, RpcError};
 use super::{limits, redirect, transcript};
-use crate::model::{HttpEndpoint, Phase, Reason, Target};
+use crate::model::{Header, HttpEndpoint, Phase, Reason, Target};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// A small answer is not worth the work, on either side.
+/// A small answer is not worth the work, on either side. What comes compressed all the same is decoded.
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
@@ -212,16 +213,38 @@ impl<'t> HttpClient<'t> {
         Ok(())
     }
 
-    pub(super) async fn read_all(
-        &mut self,
+    /// The body of an answer, to be read; `limit`: bytes that one piece of it may become by being decoded.
+    pub(super) fn body(
+        &self,
         record: &mut Record,
         head: Head,
         limit: usize,
-    ) -> Result<Bytes, Fault> {
-        let mut body = head.into_body();
-        let body = self.connection()?.read_all(&mut body, limit).await?;
-        record.say_received(&body);
+    ) -> Result<Body, Fault> {
+        let body = Body::of(head, limit)?;
+        let is_asked_for = |header: &Header| header.name == ACCEPT_ENCODING;
+        if let Some(coding) = &body.coding
+            && !(self.trusted && self.endpoint.headers.iter().any(is_asked_for))
+        {
+            record.note(format!(
+                "answers are compressed ({}) although Accept-Encoding is identity",
+                coding.name
+            ));
+        }
         Ok(body)
+    }
+
+    pub(super) async fn read_all(
+        &mut self,
+        record: &mut Record,
+        body: &mut Body,
+        limit: usize,
+    ) -> Result<Bytes, Fault> {
+        let whole = self.connection()?.read_all(body, limit).await?;
+        record.say_received(&whole);
+        if let Some(fault) = body.cut_off() {
+            record.note(fault.message);
+        }
+        Ok(whole)
     }
 
     /// The JSON-RPC error in the body of an error status.
@@ -241,7 +264,11 @@ impl<'t> HttpClient<'t> {
             self.finish(Some(head)).await;
             return Err(fault);
         }
-        let body = self.read_all(record, head, limits::MAX_ERROR_BODY);
+        let body = async {
+            let mut body = self.body(record, head, limits::MAX_ERROR_BODY)?;
+            self.read_all(record, &mut body, limits::MAX_ERROR_BODY)
+                .await
+        };
         // The status is known: a body that does not come must not turn it into a timeout.
         match tokio::time::timeout(limits::ERROR_BODY_GRACE, body).await {
             Ok(Ok(body)) => rpc::decode_error(&body).ok_or(fault),
@@ -256,7 +283,7 @@ impl<'t> HttpClient<'t> {
     pub(super) async fn finish(&mut self, head: Option<Head>) {
         let ended = match (head, &mut self.connection) {
             (Some(head), Some(connection)) => {
-                let mut body = head.into_body();
+                let mut body = Body::unread(head);
                 connection
                     .ends_within(&mut body, limits::STREAM_END_GRACE)
                     .await

@@ -7,12 +7,12 @@ use std::pin::pin;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming as Body;
 
 use super::answer_search::id_mismatch;
+use super::body::Body;
 use super::channel::Call;
 use super::fault::Fault;
-use super::head::{ContentKind, bad_content_type, bad_status, compressed, refused};
+use super::head::{ContentKind, bad_content_type, bad_status, refused};
 use super::http::too_large;
 use super::http_client::{Draft, HttpClient};
 use super::record::{Record, Waiting};
@@ -96,10 +96,7 @@ impl<'t> HttpSse<'t> {
         if ContentKind::of(head.headers()) != ContentKind::EventStream {
             return Err(bad_content_type(&head));
         }
-        if let Some(fault) = compressed(&head) {
-            return Err(fault);
-        }
-        self.stream.body = Some(head.into_body());
+        self.stream.body = Some(client.body(record, head, limits::MAX_STREAM)?);
         Ok(())
     }
 

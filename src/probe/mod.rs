@@ -5,8 +5,10 @@
 //! session is ended on every way out.
 
 mod answer_search;
+mod body;
 mod certificate;
 mod channel;
+mod coding;
 mod connect;
 mod dial;
 mod discover;

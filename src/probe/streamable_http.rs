@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming as Body;
 use url::Url;
 
 use super::answer_search::{AnswerSearch, id_mismatch};
+use super::body::Body;
 use super::channel::Call;
 use super::fault::Fault;
-use super::head::{ContentKind, Head, bad_content_type, bad_status, compressed, refused};
+use super::head::{ContentKind, Head, bad_content_type, bad_status, refused};
 use super::http_client::{Draft, HttpClient};
 use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
@@ -109,13 +109,13 @@ impl<'t> StreamableHttp<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.wait_for(Waiting::Answer);
-        if let Some(fault) = compressed(&head) {
-            return Err(fault);
-        }
+        let mut body = self.client.body(record, head, limits::MAX_ANSWER)?;
         let start = record.now();
-        let body = self.client.read_all(record, head, limits::MAX_ANSWER).await;
+        let whole = self.client.read_all(record, &mut body, limits::MAX_ANSWER);
+        let whole = whole.await;
         record.phase(Phase::Body, start);
-        match rpc::decode(&body?, call.id.unwrap_or_default())? {
+        let message = rpc::decode(&whole?, call.id.unwrap_or_default());
+        match message.map_err(|fault| body.cut_off().unwrap_or(fault))? {
             Incoming::Answer(answer) => Ok(answer),
             Incoming::Mismatch(id) => Err(id_mismatch(&id, call.id.unwrap_or_default())),
             Incoming::Other => Err(rpc::invalid("the answer is a notification or a request")),
@@ -130,12 +130,9 @@ impl<'t> StreamableHttp<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.wait_for(Waiting::Answer);
-        if let Some(fault) = compressed(&head) {
-            return Err(fault);
-        }
+        let mut body = self.client.body(record, head, limits::MAX_STREAM)?;
         let start = record.now();
         let mut search = AnswerSearch::new(call.id.unwrap_or_default());
-        let mut body = head.into_body();
         let mut answer = self.find_answer(record, &mut search, &mut body).await;
         for _ in 0..limits::MAX_RESUMPTIONS {
             if !matches!(answer, Ok(None)) || call.modern {
@@ -144,7 +141,7 @@ impl<'t> StreamableHttp<'t> {
             let Some(resumed) = self.resume(record, call, &mut search).await? else {
                 break;
             };
-            body = resumed.into_body();
+            body = self.client.body(record, resumed, limits::MAX_STREAM)?;
             answer = self.find_answer(record, &mut search, &mut body).await;
         }
         record.phase(Phase::Body, start);
@@ -334,7 +331,7 @@ impl<'t> StreamableHttp<'t> {
         };
         let head = self.client.send(record, None, &draft).await?;
         let status = head.status();
-        let mut body = head.into_body();
+        let mut body = Body::unread(head);
         let connection = self.client.connection()?;
         if !connection.ends_within(&mut body, Duration::ZERO).await {
             self.client.hang_up();

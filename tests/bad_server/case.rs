@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::coding::Coding;
+
 /// One server. Without any key it is healthy: legacy, plain HTTP, JSON answers, with a session.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -94,7 +96,11 @@ pub(super) struct On {
     pub(super) stream_delay_ms: u64,
     /// HTTP+SSE: thereafter the stream ends.
     pub(super) stream_ends: bool,
-    /// Each character is a chunk of its own.
+    /// The body is compressed, and `Content-Encoding` says so.
+    pub(super) coded: Option<Coding>,
+    /// Bytes that are missing at the end of what is compressed.
+    pub(super) coded_less: usize,
+    /// Each byte is a chunk of its own.
     pub(super) bytewise: bool,
     /// In the place of HTTP.
     pub(super) raw: Option<String>,

@@ -61,9 +61,9 @@ pub(super) struct Answer {
     raw: Option<String>,
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
-    pub(super) pieces: Vec<String>,
+    pub(super) pieces: Vec<Vec<u8>>,
     pub(super) chunked: bool,
-    pub(super) endless: Option<String>,
+    pub(super) endless: Option<Vec<u8>>,
     /// What goes on arriving after the pieces.
     pub(super) events: Option<mpsc::UnboundedReceiver<Option<String>>>,
     pub(super) then: Option<Then>,
@@ -73,6 +73,26 @@ impl Answer {
     /// Nothing of HTTP is said.
     pub(super) fn is_silent(&self) -> bool {
         self.raw.is_some()
+    }
+
+    fn encode(&mut self, on: &On, unfinished: bool) {
+        let Some(coding) = on.coded else {
+            return;
+        };
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.extend(self.endless.take());
+        let (mut pieces, end) = coding.encode(&pieces);
+        if on.endless.is_some() {
+            self.endless = pieces.pop();
+        } else if !unfinished {
+            pieces.push(end);
+        }
+        if on.coded_less > 0 {
+            let mut whole = pieces.concat();
+            whole.truncate(whole.len() - on.coded_less);
+            pieces = vec![whole];
+        }
+        self.pieces = pieces;
     }
 
     fn head(&self, minor: u8) -> String {
@@ -228,7 +248,7 @@ impl Server {
             }
             if let Some(mut events) = answer.events {
                 while let Some(event) = next_event(&mut events, stream.read_u8()).await {
-                    write(&mut stream, &event, answer.chunked).await?;
+                    write(&mut stream, event.as_bytes(), answer.chunked).await?;
                 }
                 self.seen.lock().unwrap().open_streams -= 1;
             }
@@ -274,7 +294,10 @@ impl Server {
         let mut answer = Answer {
             delay: Duration::from_millis(on.delay_ms),
             pause: Duration::from_millis(on.pause_ms),
-            endless: on.endless.as_ref().map(|text| fill(text).repeat(1000)),
+            endless: on
+                .endless
+                .as_ref()
+                .map(|text| fill(text).repeat(1000).into_bytes()),
             then: on.then,
             ..Answer::default()
         };
@@ -314,9 +337,10 @@ impl Server {
             }
             _ => Vec::new(),
         });
-        let pieces = texts.iter().map(|text| fill(text));
+        let pieces = texts.iter().map(|text| fill(text).into_bytes());
         answer.pieces = pieces.filter(|piece| !piece.is_empty()).collect();
         let unfinished = on.then.is_some() || on.endless.is_some() || follows;
+        answer.encode(on, unfinished);
         let http10 = self.case.connection == Connection::Http10;
         answer.chunked = !http10 && (on.bytewise || on.sse.is_some() || unfinished);
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
@@ -328,6 +352,9 @@ impl Server {
         let begins = request.method() == "initialize" && !aside;
         if begins && !is_error && !self.case.stateless {
             headers.insert("mcp-session-id", fill("$session"));
+        }
+        if let Some(coding) = on.coded {
+            headers.insert("content-encoding", coding.name().to_owned());
         }
         if answer.chunked {
             headers.insert("transfer-encoding", "chunked".to_owned());
@@ -345,7 +372,8 @@ impl Server {
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         if on.bytewise {
-            answer.pieces = answer.pieces.concat().chars().map(String::from).collect();
+            let bytes = answer.pieces.concat();
+            answer.pieces = bytes.into_iter().map(|byte| vec![byte]).collect();
         }
         answer
     }
@@ -507,14 +535,17 @@ pub(super) async fn next_event<T>(
 
 async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
-    piece: &str,
+    piece: &[u8],
     chunked: bool,
 ) -> io::Result<()> {
-    let piece = match chunked {
-        true => format!("{:x}\r\n{piece}\r\n", piece.len()),
-        false => piece.to_owned(),
-    };
-    stream.write_all(piece.as_bytes()).await?;
+    if chunked {
+        let length = format!("{:x}\r\n", piece.len());
+        stream.write_all(length.as_bytes()).await?;
+    }
+    stream.write_all(piece).await?;
+    if chunked {
+        stream.write_all(b"\r\n").await?;
+    }
     stream.flush().await
 }
 
