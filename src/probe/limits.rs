@@ -35,6 +35,9 @@ pub(super) const MAX_ERROR_BODY: usize = 64 * 1024;
 /// answering is not answering: `body_too_large`.
 pub(super) const MAX_MESSAGES: usize = 1_000;
 
+/// Id of a request of the server's, bytes: it is sent back. One with a larger id is not answered.
+pub(super) const MAX_SERVER_ID: usize = 1024;
+
 /// Nesting of JSON: what `serde_json` and most parsers accept. Deeper is `too_deep`.
 pub(super) const MAX_DEPTH: usize = 128;
 

@@ -28,6 +28,7 @@ mod process;
 mod proxy;
 mod record;
 mod redirect;
+mod replies;
 mod resolve;
 mod rpc;
 mod socket;

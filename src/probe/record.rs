@@ -131,6 +131,12 @@ impl Record {
         self.take_down(RemarkKind::Sent, String::new, line);
     }
 
+    /// We answer a request of the server's.
+    pub(super) fn say_reply(&mut self, method: &str, reply: &[u8]) {
+        let head = || format!("to its request {method}");
+        self.take_down(RemarkKind::Sent, head, reply);
+    }
+
     /// A process wrote a line.
     pub(super) fn say_line(&mut self, line: &[u8]) {
         self.take_down(RemarkKind::Received, String::new, line);

@@ -68,11 +68,12 @@ pub(super) struct Case {
 /// In every text, `$answer` is the healthy JSON-RPC answer (for a GET that of the last POST), `$result` its result,
 /// `$id` the request's id, `$n` how often this `[[on]]` was used, `$session` a new session id, `$token` the request's
 /// Authorization, `$origin` the server's own origin, `$elsewhere` another origin that is this server too, `$x40k` 40,000
-/// letters and `$many` 1,100 notifications on a stream.
+/// letters, `$many` 1,100 notifications on a stream and `$pings` as many requests.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct On {
-    /// JSON-RPC method, or `GET` or `DELETE`; every POST without one.
+    /// JSON-RPC method, or `GET` or `DELETE`; `POST` is our answer to a request of the server's; every other POST without
+    /// one.
     pub(super) method: Option<String>,
     /// Path of the URL; any without one.
     pub(super) path: Option<String>,
@@ -91,6 +92,8 @@ pub(super) struct On {
     pub(super) error: Option<Value>,
     /// The pieces of an event stream, each a chunk of its own.
     pub(super) sse: Option<Vec<String>>,
+    /// Our answers, each a JSON text, that have to come before the last piece or event is said.
+    pub(super) awaits: Vec<String>,
     /// HTTP+SSE: what a POST makes arrive on the stream, before it is answered itself.
     pub(super) stream: Option<Vec<String>>,
     pub(super) stream_delay_ms: u64,

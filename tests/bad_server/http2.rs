@@ -52,7 +52,7 @@ pub(super) async fn serve(
 }
 
 async fn answer(
-    server: &Server,
+    server: &Arc<Server>,
     request: Http<RecvStream>,
     mut respond: SendResponse<Bytes>,
     tell: &mpsc::UnboundedSender<Then>,
@@ -94,7 +94,10 @@ async fn answer(
     let send = |stream: &mut h2::SendStream<Bytes>, piece: &[u8]| {
         stream.send_data(Bytes::copy_from_slice(piece), false)
     };
-    for piece in &answer.pieces {
+    for (index, piece) in answer.pieces.iter().enumerate() {
+        if index + 1 == answer.pieces.len() {
+            server.replied(&answer.awaits).await;
+        }
         send(&mut stream, piece)?;
     }
     if let Some(mut events) = answer.events {

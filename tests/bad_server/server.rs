@@ -21,6 +21,8 @@ use super::tls;
 
 const NOTIFICATION: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n";
 
+const PING: &str = "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\n";
+
 const MODERN: &str = "2026-07-28";
 
 /// A case's server, and what it saw.
@@ -50,6 +52,8 @@ pub(super) struct Seen {
     /// Streams of HTTP+SSE that the other side has not closed.
     pub(super) open_streams: usize,
     last_post: Value,
+    /// Our answers to requests of the server's.
+    replies: Vec<Value>,
 }
 
 /// An answer, ready to be written.
@@ -67,6 +71,8 @@ pub(super) struct Answer {
     /// What goes on arriving after the pieces.
     pub(super) events: Option<mpsc::UnboundedReceiver<Option<String>>>,
     pub(super) then: Option<Then>,
+    /// Before the last piece.
+    pub(super) awaits: Vec<String>,
 }
 
 impl Answer {
@@ -221,7 +227,7 @@ impl Server {
     }
 
     async fn serve(
-        &self,
+        self: &Arc<Self>,
         mut stream: BufStream<impl AsyncRead + AsyncWrite + Unpin>,
     ) -> io::Result<()> {
         let mut answered = false;
@@ -233,7 +239,10 @@ impl Server {
             tokio::time::sleep(answer.delay).await;
             let minor = u8::from(self.case.connection != Connection::Http10);
             stream.write_all(answer.head(minor).as_bytes()).await?;
-            for piece in &answer.pieces {
+            for (index, piece) in answer.pieces.iter().enumerate() {
+                if index + 1 == answer.pieces.len() {
+                    self.replied(&answer.awaits).await;
+                }
                 if !answer.pause.is_zero() {
                     stream.flush().await?;
                     tokio::time::sleep(answer.pause).await;
@@ -283,7 +292,7 @@ impl Server {
         }
     }
 
-    pub(super) fn answer(&self, request: &Request) -> Answer {
+    pub(super) fn answer(self: &Arc<Self>, request: &Request) -> Answer {
         let mut seen = self.seen.lock().unwrap();
         self.remember(request, &mut seen);
         let nothing_special = On::default();
@@ -299,6 +308,7 @@ impl Server {
                 .as_ref()
                 .map(|text| fill(text).repeat(1000).into_bytes()),
             then: on.then,
+            awaits: on.awaits.clone(),
             ..Answer::default()
         };
         let texts = special_texts(on, request);
@@ -384,7 +394,12 @@ impl Server {
     }
 
     /// What a message makes arrive on the stream of HTTP+SSE.
-    fn put_on_stream(&self, on: &On, healthy: bool, fill: &mut impl FnMut(&str) -> String) {
+    fn put_on_stream(
+        self: &Arc<Self>,
+        on: &On,
+        healthy: bool,
+        fill: &mut impl FnMut(&str) -> String,
+    ) {
         let usual = vec!["event: message\ndata: $answer\n\n".to_owned()];
         let texts = match &on.stream {
             Some(texts) => texts.clone(),
@@ -399,12 +414,29 @@ impl Server {
             return;
         };
         let delay = Duration::from_millis(on.stream_delay_ms);
+        let (server, awaits) = (self.clone(), on.awaits.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            for event in events {
+            let count = events.len();
+            for (index, event) in events.into_iter().enumerate() {
+                if index + 1 == count {
+                    server.replied(&awaits).await;
+                }
                 stream.send(event).ok();
             }
         });
+    }
+
+    /// Waits for answers of ours.
+    pub(super) async fn replied(&self, awaited: &[String]) {
+        let awaited = awaited
+            .iter()
+            .map(|text| serde_json::from_str(text).unwrap());
+        let awaited: Vec<Value> = awaited.collect();
+        let came = |reply| self.seen.lock().unwrap().replies.contains(reply);
+        while !awaited.iter().all(came) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The `[[on]]` that is for this request, and how often it has been used, this time included.
@@ -412,8 +444,9 @@ impl Server {
         let mut rules = self.case.on.iter().enumerate();
         let (index, on) = rules.find(|(index, on)| {
             let (method, uses) = (on.method.as_deref(), seen.uses.get(index).copied());
-            method.map_or(request.is_post(), |method| method == request.method())
-                && on.path.as_ref().is_none_or(|path| *path == request.path)
+            method.map_or(request.is_post() && !request.is_reply(), |method| {
+                method == request.method()
+            }) && on.path.as_ref().is_none_or(|path| *path == request.path)
                 && on.times.is_none_or(|times| uses.unwrap_or(0) < times)
         })?;
         let uses = seen.uses.entry(index).or_default();
@@ -426,7 +459,9 @@ impl Server {
         let aside = self.is_posted_aside(request);
         seen.mistakes
             .extend(request.mistakes(&seen.sessions, &self.origin(), aside));
-        if request.is_post() {
+        if request.is_reply() {
+            seen.replies.push(request.message.clone());
+        } else if request.is_post() {
             seen.traces.insert(request.trace_id().to_owned());
             seen.last_post = self.healthy(request).1.unwrap_or_default();
         } else if request.method() == "DELETE" {
@@ -472,7 +507,7 @@ impl Server {
                     json!({ "protocolVersion": version, "capabilities": {}, "serverInfo": info });
                 (200, complete(result))
             }
-            "notifications/initialized" => (202, None),
+            "notifications/initialized" | "POST" => (202, None),
             "tools/list" => {
                 let tool =
                     |n| json!({ "name": format!("tool-{n}"), "inputSchema": { "type": "object" } });
@@ -503,6 +538,7 @@ impl Server {
             ("$elsewhere", format!("http://localhost:{}", self.port)),
             ("$x40k", "x".repeat(40_000)),
             ("$many", NOTIFICATION.repeat(1_100)),
+            ("$pings", PING.repeat(1_100)),
         ];
         values
             .iter()
