@@ -1,12 +1,13 @@
 //! The HTTP client of one probe: one connection at a time, to one place at a time.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, COOKIE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use url::Url;
 
 use super::body::Body;
+use super::cookies::Cookies;
 use super::dial::dial;
 use super::fault::Fault;
 use super::head::{ContentKind, Head, bad_status, refused};
@@ -40,6 +41,7 @@ pub(super) struct HttpClient<'t> {
     /// The user's headers may be sent to `url`: it is of the endpoint's own origin, without a detour.
     pub(super) trusted: bool,
     connection: Option<Connection>,
+    pub(super) cookies: Cookies,
     /// `MCP-Protocol-Version`, once it is agreed.
     pub(super) version: Option<HeaderValue>,
 }
@@ -53,6 +55,7 @@ impl<'t> HttpClient<'t> {
             place: Place::of(&endpoint.url),
             trusted: true,
             connection: None,
+            cookies: Cookies::default(),
             version: None,
         }
     }
@@ -66,6 +69,7 @@ impl<'t> HttpClient<'t> {
             trusted: self.trusted && redirect::is_same_origin(&self.url, &url),
             url,
             connection: None,
+            cookies: self.cookies.clone(),
             version: self.version.clone(),
         }
     }
@@ -173,6 +177,7 @@ impl<'t> HttpClient<'t> {
         let head = self.connection()?.send(request).await?;
         record.phase(Phase::FirstByte, start);
         record.say_head(&head);
+        self.cookies.keep(&self.url, head.headers());
         Ok(head)
     }
 
@@ -351,6 +356,9 @@ impl<'t> HttpClient<'t> {
         }
         for (name, value) in own {
             headers.insert(name.clone(), value.clone());
+        }
+        if let Some(cookie) = self.cookies.header(&self.url, headers.get(COOKIE)) {
+            headers.insert(COOKIE, cookie);
         }
         headers
     }

@@ -10,6 +10,7 @@ mod certificate;
 mod channel;
 mod coding;
 mod connect;
+mod cookies;
 mod dial;
 mod discover;
 mod expectation;
@@ -86,6 +87,7 @@ pub async fn probe(
         // An exchange may have stopped half-way: nothing more can be said on its connection.
         channel.hang_up();
     }
+    record.learnt = channel.secrets();
     let end = end.map(|end| {
         let last_words = channel.last_words();
         if !last_words.trim().is_empty() {
@@ -107,7 +109,8 @@ pub async fn probe(
     let mut after = record.afterwards();
     let result = end.map(|fault| {
         let mut result = record.finish(target, channel.transport(), fault);
-        let secrets = target.secrets.iter().map(Secret::expose);
+        let learnt = channel.secrets();
+        let secrets = target.secrets.iter().chain(&learnt).map(Secret::expose);
         result.session_id = channel.session_id().map(|id| Text::redacted(id, secrets));
         result
     });
@@ -119,6 +122,7 @@ pub async fn probe(
             after.note(note);
             result.notes.push(note.into());
         }
+        after.learnt = channel.secrets();
         result.conversation = after.conversation(target);
         result
     })

@@ -65,6 +65,8 @@ pub(super) struct Record {
     pub(super) missing_tools: Vec<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) root_span: SpanId,
+    /// What must not be shown besides what the target says.
+    pub(super) learnt: Vec<Secret>,
     started_at: SystemTime,
     clock: Instant,
     layer: Layer,
@@ -90,6 +92,7 @@ impl Record {
             missing_tools: Vec::new(),
             operations: Vec::with_capacity(3),
             root_span: SpanId::random(),
+            learnt: Vec::new(),
             started_at: SystemTime::now(),
             clock: Instant::now(),
             layer: Layer::Transport,
@@ -418,7 +421,8 @@ impl Record {
     /// What was said, if somebody wants to read it.
     pub(super) fn conversation(&mut self, target: &Target) -> Option<Box<Conversation>> {
         let transcript = self.transcript.take()?;
-        let secrets = target.secrets.iter().map(Secret::expose);
+        let secrets = target.secrets.iter().chain(&self.learnt);
+        let secrets = secrets.map(Secret::expose);
         Some(Box::new(transcript.finish(secrets)))
     }
 
@@ -458,6 +462,8 @@ impl Record {
 
     /// A server may repeat what it was sent: nowhere in the result stands a secret.
     fn redact(&mut self, target: &Target) {
+        let secrets = target.secrets.iter().chain(&self.learnt);
+        let secrets = secrets.map(Secret::expose);
         let names = self
             .server
             .iter_mut()
@@ -471,7 +477,7 @@ impl Record {
             .chain(&mut self.notes)
             .chain(&mut self.protocol_version)
         {
-            *text = Text::redacted(text.as_str(), target.secrets.iter().map(Secret::expose));
+            *text = Text::redacted(text.as_str(), secrets.clone());
         }
     }
 
@@ -490,7 +496,11 @@ impl Record {
         slot.duration += spent;
         let message = Text::redacted(
             fault.message.as_str(),
-            target.secrets.iter().map(Secret::expose),
+            target
+                .secrets
+                .iter()
+                .chain(&self.learnt)
+                .map(Secret::expose),
         );
         let now = self.now();
         let mut status = fault.http_status;

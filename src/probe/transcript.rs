@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
+use http::header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::model::{Conversation, Remark, RemarkKind, Text};
@@ -185,8 +185,8 @@ pub(super) fn curl(
     }
     let _ = write!(command, " {}", quoted(url));
     for (name, value) in headers {
-        // curl makes this one itself.
-        if *name == http::header::HOST && typed(name).is_none() {
+        // curl makes the one itself, and the other belongs to a session that has ended.
+        if [HOST, COOKIE].contains(name) && typed(name).is_none() {
             continue;
         }
         // In double quotes the shell puts `${VAR}` in.

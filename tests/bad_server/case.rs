@@ -79,6 +79,8 @@ pub(super) struct On {
     pub(super) path: Option<String>,
     /// Only for the first so many requests.
     pub(super) times: Option<usize>,
+    /// The `Cookie` that the request has to have; empty for none.
+    pub(super) cookie: Option<String>,
     pub(super) delay_ms: u64,
     /// Before each piece of an event stream.
     pub(super) pause_ms: u64,

@@ -299,6 +299,11 @@ impl Server {
         let (uses, on) = self
             .special(request, &mut seen)
             .unwrap_or((0, &nothing_special));
+        let cookie = request.header("cookie");
+        if on.cookie.as_ref().is_some_and(|wanted| wanted != cookie) {
+            let mistake = format!("{} has the Cookie {cookie:?}", request.method());
+            seen.mistakes.insert(mistake);
+        }
         let mut fill = |text: &str| self.fill(text, request, uses, &mut seen);
         let mut answer = Answer {
             delay: Duration::from_millis(on.delay_ms),
