@@ -17,7 +17,7 @@ use super::environment::ProxyOfEnvironment;
 use super::keys::Typed;
 use super::raw::RawNetwork;
 use super::substitute::Sources;
-use crate::model::{HttpEndpoint, IpFamily, Network, Proxy, Secret, TlsSettings};
+use crate::model::{HttpEndpoint, IpFamily, Network, Proxy, Secret, TlsFileNames, TlsSettings};
 
 const DNS_PORT: u16 = 53;
 
@@ -69,7 +69,20 @@ impl NetworkChecker<'_> {
             identity,
             server_name: self.server_name(),
             insecure_skip_verify: self.skip_verify(),
+            files: TlsFileNames {
+                ca_file: self.shown_path(pick(&self.own.ca_file, &self.defaults.ca_file)),
+                cert_file: self.shown_path(pick(&self.own.cert_file, &self.defaults.cert_file)),
+                key_file: self.shown_path(pick(&self.own.key_file, &self.defaults.key_file)),
+            },
         }
+    }
+
+    fn shown_path(&self, typed: Option<&Typed<String>>) -> Option<String> {
+        let typed = &typed?.value;
+        if typed.contains("${") {
+            return Some(typed.clone());
+        }
+        Some(self.sources.folder.join(typed).display().to_string())
     }
 
     fn trust(&mut self) -> Trust {

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::body::Body;
 use super::cookies::Cookies;
+use super::curl::Curl;
 use super::dial::dial;
 use super::fault::Fault;
 use super::head::{ContentKind, Head, bad_status, refused};
@@ -186,27 +187,13 @@ impl<'t> HttpClient<'t> {
         let headers = request.headers();
         let method = request.method();
         let head = format!("{method} {}{}", request.uri(), transcript::headers(headers));
-        let own = self.trusted && self.url == self.endpoint.url;
-        let url = if own && self.endpoint.socket.is_none() {
-            self.endpoint.shown.clone()
-        } else {
-            self.url.to_string()
+        let curl = Curl {
+            endpoint: self.endpoint,
+            url: &self.url,
+            own: self.trusted,
+            reached: record.reached,
         };
-        let typed = |name: &HeaderName| {
-            let header = self.endpoint.headers.iter().rfind(|h| h.name == *name)?;
-            self.trusted.then(|| header.shown.clone())
-        };
-        let mut options = Vec::new();
-        if let Some(socket) = &self.endpoint.socket {
-            options.push(format!("--unix-socket '{}'", socket.display()));
-        }
-        if self.endpoint.tls.insecure_skip_verify {
-            options.push("--insecure".to_owned());
-        }
-        if let Some(proxy) = &self.endpoint.network.proxy {
-            options.push(format!("--proxy {}", proxy.url));
-        }
-        let curl = transcript::curl(method, &url, &options, headers, &typed, &draft.body);
+        let curl = curl.command(method, headers, &draft.body);
         record.say_request(head, &draft.body, curl);
     }
 

@@ -11,6 +11,7 @@ mod channel;
 mod coding;
 mod connect;
 mod cookies;
+mod curl;
 mod dial;
 mod discover;
 mod expectation;

@@ -1,5 +1,6 @@
 //! The stopwatch and notebook of one probe.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -55,6 +56,8 @@ pub(super) struct Record {
     waiting: Waiting,
     /// What is being done is done on the way to the proxy.
     pub(super) through_proxy: bool,
+    /// The address that was connected to last.
+    pub(super) reached: Option<SocketAddr>,
     pub(super) era: Option<Era>,
     pub(super) protocol_version: Option<Text>,
     pub(super) server: Option<ServerInfo>,
@@ -84,6 +87,7 @@ impl Record {
             trace_id: TraceId::random(),
             waiting: Waiting::Connect,
             through_proxy: false,
+            reached: None,
             era: None,
             protocol_version: None,
             server: None,
