@@ -9,6 +9,7 @@ mod complaint;
 mod control;
 mod cron;
 mod endpoint;
+mod environment;
 mod expect;
 mod header;
 mod heartbeat;
@@ -30,6 +31,8 @@ mod tracestate;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use environment::ProxyOfEnvironment;
 
 use crate::model::{
     Alerting, CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
@@ -245,6 +248,23 @@ pub enum AdHoc {
 }
 
 impl AdHoc {
+    /// A sentence for each variable of a proxy that was meant for it and cannot be used.
+    pub fn doubts(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+        let address = match self {
+            // Nothing is in the way to a socket of this machine.
+            Self::Url(url) => endpoint::parse_address(url)
+                .ok()
+                .filter(|address| address.socket.is_none()),
+            Self::Command(_) => None,
+        };
+        let endpoint = address.map(|address| {
+            endpoint::http_endpoint(address, String::new(), Vec::new(), &mut Vec::new())
+        });
+        endpoint
+            .map(|endpoint| ProxyOfEnvironment::of(env, &endpoint.url, &mut Vec::new()).doubts)
+            .unwrap_or_default()
+    }
+
     /// The target. Without a profile it is the default one; a proxy is what the environment says, looked up by `env`.
     ///
     /// # Errors
@@ -262,13 +282,8 @@ impl AdHoc {
                     .map_err(|problem| format!("this is no usable URL: {shown}: {problem}"))?;
                 let mut endpoint =
                     endpoint::http_endpoint(address, shown, Vec::new(), &mut secrets);
-                let sources = substitute::Sources {
-                    env,
-                    folder: Path::new("."),
-                    now: SystemTime::now(),
-                };
-                endpoint.network.proxy =
-                    network::proxy_of_environment(&sources, &endpoint.url, &mut secrets);
+                let found = ProxyOfEnvironment::of(env, &endpoint.url, &mut secrets);
+                endpoint.network.proxy = found.proxy;
                 Endpoint::Http(Box::new(endpoint))
             }
             Self::Command(words) => {

@@ -59,7 +59,8 @@ pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
     CommandLine, Endpoint, EraMode, Header, HttpEndpoint, IpFamily, Network, Proxy, Redirects,
-    Secret, ServiceName, Target, Timing, TlsSettings, TraceContext, TracesSettings, Transport,
+    Secret, ServiceName, Target, Timing, TlsFileNames, TlsSettings, TraceContext, TracesSettings,
+    Transport,
 };
 pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use tls::{ClientTls, Identity, Pem};
