@@ -489,9 +489,7 @@ impl Deliverer {
                 firing.delivered(notice, now + settings.resend);
             }
         }
-        let settled = line
-            .queue
-            .done(attempt.id, now, result, fastrand::f64());
+        let settled = line.queue.done(attempt.id, now, result, fastrand::f64());
         self.tell(&name, running.at, settled);
     }
 

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::channel::check_channels;
 use super::complaint::Complaint;
 use super::keys::Typed;
 use super::raw::RawFile;
@@ -41,6 +42,7 @@ pub(super) fn check(
             || PathBuf::from("mcpprobe.db"),
             |path| PathBuf::from(path.value),
         );
+    let channels = check_channels(&raw.channels, sources, out);
     Config {
         targets,
         schedule: raw.schedule,
@@ -49,6 +51,7 @@ pub(super) fn check(
         },
         telemetry,
         traces,
+        channels,
     }
 }
 

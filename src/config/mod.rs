@@ -2,6 +2,7 @@
 //!
 //! All complaints come at once, each with its line. Nothing here probes or connects.
 
+mod channel;
 mod checked;
 mod client_tls;
 mod complaint;
@@ -26,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::model::{
-    CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
-    TraceContext, TracesSettings,
+    ChannelSettings, CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target,
+    Timing, TraceContext, TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints, Source};
@@ -58,6 +59,8 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     /// `[traces]`.
     pub traces: Option<TracesSettings>,
+    /// Every `[[channel]]`, in the order of the file.
+    pub channels: Vec<ChannelSettings>,
 }
 
 /// `[schedule]`.

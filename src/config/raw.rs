@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::channel::{self, RawChannel};
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
@@ -63,6 +64,7 @@ pub(super) struct RawFile {
     pub(super) store_path: Option<Typed<String>>,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
+    pub(super) channels: Vec<RawChannel>,
 }
 
 /// A `[[server]]`, or `[defaults]`.
@@ -165,6 +167,7 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         "store",
         "telemetry",
         "traces",
+        "channel",
     ];
     let mut keys = Keys::of(root, "the file", &known, complaints);
     let defaults = keys.table("defaults");
@@ -173,6 +176,7 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
     let store = keys.table("store");
     let telemetry = keys.table("telemetry");
     let traces = keys.table("traces");
+    let channels = keys.tables("channel");
     let traces_span = root
         .get("traces")
         .map(toml::Spanned::span)
@@ -192,6 +196,10 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
             .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
         traces: traces.map(|table| read_traces(table, traces_span, complaints)),
+        channels: channels
+            .into_iter()
+            .map(|(table, span)| channel::read(table, span, complaints))
+            .collect(),
     }
 }
 

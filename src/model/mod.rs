@@ -27,7 +27,8 @@ mod tool_call;
 mod verdict;
 
 pub use channel::{
-    AlertmanagerSettings, ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat, WebhookSettings,
+    AlertmanagerSettings, ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat,
+    WebhookSettings,
 };
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;

@@ -13,8 +13,8 @@ use super::http::too_large;
 use super::limits;
 use super::record::{Record, Waiting};
 use super::rpc::{self, Answer, Incoming};
-use crate::process::{ENVIRONMENT, ProcessGroup};
 use crate::model::{CommandLine, Phase, Reason};
+use crate::process::{ENVIRONMENT, ProcessGroup};
 
 /// Characters of stderr in a message, which has room for a few more words.
 const MAX_LAST_WORDS: usize = 300;

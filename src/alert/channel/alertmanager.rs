@@ -241,7 +241,11 @@ pub(super) async fn post(
     };
     let others = match count {
         1 => String::new(),
-        count => format!(" (and {} other instances; first {})", count - 1, origin(&url)),
+        count => format!(
+            " (and {} other instances; first {})",
+            count - 1,
+            origin(&url)
+        ),
     };
     Err(Failure {
         why: format!("{}{others}", first.why).into(),

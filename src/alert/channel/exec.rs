@@ -71,7 +71,11 @@ pub(super) async fn run(
     if status.success() {
         return Ok(());
     }
-    let words = if err.trim_ascii().is_empty() { out } else { err };
+    let words = if err.trim_ascii().is_empty() {
+        out
+    } else {
+        err
+    };
     let words = String::from_utf8_lossy(&words);
     let last = words.trim().lines().last().unwrap_or_default();
     Err(Failure::new(match last {

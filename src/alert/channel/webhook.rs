@@ -89,7 +89,11 @@ fn signing_key(secret: &str) -> Result<Vec<u8>, &'static str> {
 pub(super) fn body(message: &Message) -> Value {
     let mut body = notice_body(&message.first);
     if !message.others.is_empty() {
-        let all: Vec<_> = message.notices().map(notice_body).map(Value::from).collect();
+        let all: Vec<_> = message
+            .notices()
+            .map(notice_body)
+            .map(Value::from)
+            .collect();
         body.insert("notices".to_owned(), all.into());
     }
     body.into()
@@ -213,9 +217,13 @@ mod tests {
 
     #[test]
     fn a_template_is_filled_and_stays_json() {
-        let body = json!({ "message": "say \"no\"\n", "sequence": 3, "verdict": null, "tags": ["a"] });
+        let body =
+            json!({ "message": "say \"no\"\n", "sequence": 3, "verdict": null, "tags": ["a"] });
         assert_eq!(
-            filled(r#"{"t":"{{message}}! {{ sequence }}","v":{{ verdict }},"x":{{tags}}} {{ nosuch }} {{"#, &body),
+            filled(
+                r#"{"t":"{{message}}! {{ sequence }}","v":{{ verdict }},"x":{{tags}}} {{ nosuch }} {{"#,
+                &body
+            ),
             r#"{"t":"say \"no\"\n! 3","v":null,"x":["a"]} {{ nosuch }} {{"#
         );
     }
