@@ -41,6 +41,8 @@ pub enum Command {
     Correlate(CorrelateArgs),
     /// Say what a reason means and what to look at first
     Explain(ExplainArgs),
+    /// List the channels of a file, or try one
+    Channels(ChannelsArgs),
     /// Work with configuration files
     Config {
         /// What to do with one.
@@ -141,6 +143,31 @@ pub struct ExplainArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// `mcpprobe channels`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ChannelsArgs {
+    /// What to do; lists them without
+    #[command(subcommand)]
+    pub action: Option<ChannelsAction>,
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+}
+
+/// What to do with channels.
+#[derive(Debug, Subcommand)]
+pub enum ChannelsAction {
+    /// Send one notice, marked as a test, and say what happened
+    Test {
+        /// Name of the channel
+        name: String,
+        /// Configuration file
+        #[arg(default_value = "servers.toml")]
+        file: PathBuf,
+    },
 }
 
 /// `mcpprobe config`.

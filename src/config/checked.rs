@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::alerting::Names;
+use super::channel::{RawChannel, check_channels};
 use super::complaint::Complaint;
 use super::keys::Typed;
 use super::parent;
@@ -14,7 +15,7 @@ use super::substitute::{Sources, Substituted, substitute};
 use super::telemetry::check_telemetry;
 use super::traces::check_traces;
 use super::{Config, StoreSettings};
-use crate::model::Profile;
+use crate::model::{Alerting, Profile};
 
 /// Judges a whole file.
 pub(super) fn check(
@@ -38,10 +39,14 @@ pub(super) fn check(
         .collect();
     parent::check(&raw.servers, out);
     let names = Names {
-        channels: raw.channels.iter().map(String::as_str).collect(),
+        channels: raw.channels.iter().filter_map(RawChannel::name).collect(),
         ..names(&raw.defaults, &raw.servers)
     };
     let alerting = raw.alerting.check(&names, sources, out);
+    let alerting = Alerting {
+        channels: check_channels(&raw.channels, sources, out),
+        ..alerting
+    };
     let path = raw
         .store_path
         .and_then(|path| out.substitute(&path, sources))

@@ -3,6 +3,7 @@
 //! All complaints come at once, each with its line. Nothing here probes or connects.
 
 mod alerting;
+mod channel;
 mod checked;
 mod client_tls;
 mod complaint;

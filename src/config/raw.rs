@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::alerting::{RawAlerting, Tables};
+use super::channel::{self, RawChannel};
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
@@ -67,8 +68,7 @@ pub(super) struct RawFile {
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
     pub(super) alerting: RawAlerting,
-    /// The names that are given to a `[[channel]]`.
-    pub(super) channels: Vec<String>,
+    pub(super) channels: Vec<RawChannel>,
 }
 
 /// A `[[server]]`, or `[defaults]`.
@@ -206,7 +206,7 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         alerting: alerting.read(complaints),
         channels: channels
             .into_iter()
-            .filter_map(|(table, _)| Some(table.get("name")?.get_ref().as_str()?.to_owned()))
+            .map(|(table, span)| channel::read(table, span, complaints))
             .collect(),
     }
 }
