@@ -47,6 +47,8 @@ pub enum Command {
         #[command(subcommand)]
         action: StoreAction,
     },
+    /// List the channels of a file, or try one
+    Channels(ChannelsArgs),
     /// Work with configuration files
     Config {
         /// What to do with one.
@@ -169,6 +171,31 @@ pub enum StoreAction {
     },
     /// Write it anew without its gaps
     Vacuum {
+        /// Configuration file
+        #[arg(default_value = "servers.toml")]
+        file: PathBuf,
+    },
+}
+
+/// `mcpprobe channels`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ChannelsArgs {
+    /// What to do; lists them without
+    #[command(subcommand)]
+    pub action: Option<ChannelsAction>,
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+}
+
+/// What to do with channels.
+#[derive(Debug, Subcommand)]
+pub enum ChannelsAction {
+    /// Send one notice, marked as a test, and say what happened
+    Test {
+        /// Name of the channel
+        name: String,
         /// Configuration file
         #[arg(default_value = "servers.toml")]
         file: PathBuf,

@@ -23,6 +23,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may fail"))]
 
+pub mod alert;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod correlate;
 pub mod daemon;
 pub mod model;
 pub mod probe;
+pub mod process;
 pub mod report;
 pub mod schedule;
 pub mod store;

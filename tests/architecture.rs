@@ -7,11 +7,14 @@ use std::path::Path;
 use crate::support::here;
 
 /// Module and the modules of this crate that it may import, besides itself.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("config", &["model"]),
     ("schedule", &["model"]),
-    ("probe", &["model"]),
+    // Programs of our own in process groups: for stdio servers and for notices.
+    ("process", &["model"]),
+    ("probe", &["model", "process"]),
+    ("alert", &["model", "process"]),
     ("store", &["model"]),
     ("telemetry", &["model"]),
     ("correlate", &["model"]),
@@ -23,7 +26,9 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
             "model",
             "config",
             "schedule",
+            "process",
             "probe",
+            "alert",
             "store",
             "telemetry",
             "correlate",
@@ -36,7 +41,9 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
             "model",
             "config",
             "schedule",
+            "process",
             "probe",
+            "alert",
             "store",
             "telemetry",
             "correlate",

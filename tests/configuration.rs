@@ -2,8 +2,8 @@
 //! us panic; and a secret is shown nowhere.
 //!
 //! A file's first lines say what has to be said of it: `#! LINE: PHRASE | PHRASE` is one error whose mark starts in
-//! that line (`*`: any, or none) and whose text holds every phrase; `#? LINE: ...` is a warning. Nothing else may be
-//! said. `valid_*.toml` have no errors.
+//! that line (`*`: any, or none) and whose text holds every phrase; `#? LINE: ...` is a warning, `#= NAME=VALUE` a variable
+//! of the environment. Nothing else may be said. `valid_*.toml` have no errors.
 
 use std::fs;
 use std::io::Write;
@@ -23,8 +23,20 @@ fn config_check(path: &Path) -> Output {
         .args(["config", "check"])
         .arg(path)
         .env(TOKEN.0, TOKEN.1)
+        .envs(variables(path))
         .output()
         .unwrap()
+}
+
+/// What a file's first lines put into the environment.
+fn variables(path: &Path) -> Vec<(String, String)> {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().take_while(|line| line.starts_with('#'));
+    let variables = lines.filter_map(|line| line.strip_prefix("#=")?.trim().split_once('='));
+    variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// `.toml` files of `data/config/`, sorted.
@@ -1071,6 +1083,53 @@ fn no_secret_of_the_environment_is_shown_when_a_program_says_it_back() {
         failed.len(),
         failed.join("\n")
     );
+}
+
+#[test]
+fn a_started_program_gets_a_minimal_environment_and_no_secret_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("servers.toml");
+    let port = free_port();
+    // Each writes down what it gets; the token is used by another server of the same file.
+    let text = format!(
+        "[[server]]\nname = \"other\"\nurl = \"http://127.0.0.1:{port}/\"\n\
+         headers = {{ Authorization = \"Bearer ${{MCPPROBE_TEST_HIDDEN}}\" }}\n\
+         [[server]]\nname = \"stdio\"\ncommand = [\"sh\", \"-c\", \"env > command.env\"]\nenv = {{ OWN = \"set\" }}\n\
+         [[server]]\nname = \"started\"\nurl = \"http://127.0.0.1:{port}/\"\n\
+         start = [\"sh\", \"-c\", \"env > start.env\"]\nenv = {{ OWN = \"set\" }}\n"
+    );
+    fs::write(&file, text).unwrap();
+    let output = mcpprobe()
+        .arg("check")
+        .arg(&file)
+        .env("MCPPROBE_TEST_HIDDEN", SECRET)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .env("NOTIFY_SOCKET", "/no/such/socket")
+        .env("LC_TIME", "C")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    for name in ["command.env", "start.env"] {
+        let got = fs::read_to_string(folder.path().join(name)).unwrap();
+        let names: Vec<_> = got
+            .lines()
+            .filter_map(|line| Some(line.split_once('=')?.0))
+            .collect();
+        for there in ["PATH", "LC_TIME", "OWN"] {
+            assert!(names.contains(&there), "{name}: {names:?}");
+        }
+        let usual = [
+            "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "OWN",
+            // The shell's own.
+            "PWD", "OLDPWD", "SHLVL", "_",
+        ];
+        let others: Vec<_> = names
+            .into_iter()
+            .filter(|name| !usual.contains(name) && !name.starts_with("LC_"))
+            .collect();
+        assert!(others.is_empty(), "{name}: {others:?}");
+        assert!(!got.contains(SECRET), "{name}");
+    }
 }
 
 #[test]

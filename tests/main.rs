@@ -12,6 +12,7 @@ mod configuration;
 mod conformance;
 mod live;
 mod real_servers;
+mod service;
 mod telemetry;
 mod terminal;
 mod verdict_table;

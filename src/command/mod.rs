@@ -1,5 +1,6 @@
 //! One file per subcommand: puts the stages together and acts.
 
+mod channels;
 mod check;
 mod config_check;
 mod correlate;
@@ -92,6 +93,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Correlate(args) => correlate::run(&args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Store { action } => store::run(&action),
+        Command::Channels(args) => channels::run(&args).await,
         Command::Config {
             action: ConfigAction::Check { file },
         } => config_check::run(&file),

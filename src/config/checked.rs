@@ -4,15 +4,18 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Config;
+use super::alerting::Names;
+use super::channel::{RawChannel, check_channels};
 use super::complaint::Complaint;
 use super::keys::Typed;
-use super::raw::RawFile;
+use super::parent;
+use super::raw::{RawFile, RawServer};
 use super::server::ServerChecker;
 use super::store::check_store;
 use super::substitute::{Sources, Substituted, substitute};
 use super::telemetry::check_telemetry;
 use super::traces::check_traces;
-use crate::model::Profile;
+use crate::model::{Alerting, Profile};
 
 /// Judges a whole file.
 pub(super) fn check(
@@ -34,12 +37,37 @@ pub(super) fn check(
         .iter()
         .filter_map(|server| checker.check(server))
         .collect();
+    parent::check(&raw.servers, out);
+    let names = Names {
+        channels: raw.channels.iter().filter_map(RawChannel::name).collect(),
+        ..names(&raw.defaults, &raw.servers)
+    };
+    let alerting = raw.alerting.check(&names, sources, out);
+    let alerting = Alerting {
+        channels: check_channels(&raw.channels, sources, out),
+        ..alerting
+    };
     Config {
         targets,
         schedule: raw.schedule,
         store: check_store(raw.store, sources, out),
         telemetry,
         traces,
+        alerting,
+    }
+}
+
+/// The names and tags of the servers, also of those that cannot be used: they are there, and have complaints of their own.
+fn names<'a>(defaults: &'a RawServer, servers: &'a [RawServer]) -> Names<'a> {
+    let names = servers.iter().filter_map(|server| server.name.as_ref());
+    let tags = servers
+        .iter()
+        .filter_map(|server| server.tags.as_ref().or(defaults.tags.as_ref()))
+        .flat_map(|tags| &tags.value);
+    Names {
+        servers: names.map(|name| name.value.as_str()).collect(),
+        tags: tags.map(|tag| tag.value.as_str()).collect(),
+        channels: Vec::new(),
     }
 }
 

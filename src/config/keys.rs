@@ -147,6 +147,39 @@ impl<'t, 'c> Keys<'t, 'c> {
         })
     }
 
+    /// A list of strings with something in it; a single string is a list of one. Empty without the key.
+    pub(super) fn some_texts(&mut self, key: &str) -> Vec<Typed<String>> {
+        if self.is_text(key) {
+            return self.text(key).into_iter().collect();
+        }
+        let Some(texts) = self.texts(key) else {
+            return Vec::new();
+        };
+        let is_empty = self
+            .get(key)
+            .and_then(|value| value.get_ref().as_array())
+            .is_some_and(|array| array.is_empty());
+        if is_empty {
+            self.complain(
+                Complaint::at(
+                    texts.span,
+                    format!("`{key}` in {} is empty", self.place),
+                    "names nothing",
+                )
+                .help("leave the key out if that is meant"),
+            );
+        }
+        texts.value
+    }
+
+    /// The same of a few words.
+    pub(super) fn some_words<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Vec<T> {
+        let texts = self.some_texts(key).into_iter();
+        texts
+            .filter_map(|text| self.one_of(key, text, words))
+            .collect()
+    }
+
     /// A table of strings.
     pub(super) fn text_table(&mut self, key: &str) -> Option<Vec<(Typed<String>, Typed<String>)>> {
         let value = self.get(key)?;

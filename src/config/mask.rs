@@ -4,7 +4,7 @@
 //! a value is. So only the values of keys that never hold a secret are left readable.
 
 /// Keys whose values are never secret.
-const HARMLESS: [&str; 39] = [
+const HARMLESS: &[&str] = &[
     "name",
     "every",
     "cron",
@@ -44,6 +44,34 @@ const HARMLESS: [&str; 39] = [
     "insecure_skip_verify",
     "ca_file",
     "cert_file",
+    "parent",
+    "confirm",
+    "confirm_delay",
+    "down_after",
+    "up_after",
+    "intermittent",
+    "flapping",
+    "server",
+    "servers",
+    "tag",
+    "severity",
+    "layer",
+    "verdict",
+    "channels",
+    "after",
+    "repeat",
+    "hours",
+    "duration",
+    "type",
+    "group",
+    "retry_first",
+    "retry_max",
+    "give_up_after",
+    "rate_limit",
+    "fallback",
+    "resend",
+    "tls",
+    "format",
 ];
 
 /// The same text, byte by byte as long, so that marks keep their place.

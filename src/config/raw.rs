@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::alerting::{RawAlerting, Tables};
+use super::channel::{self, RawChannel};
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
@@ -35,7 +37,9 @@ const SHARED_KEYS: [&str; 20] = [
     "insecure_skip_verify",
     "expect",
 ];
-const OWN_KEYS: [&str; 7] = ["name", "url", "command", "start", "env", "cwd", "service"];
+const OWN_KEYS: [&str; 8] = [
+    "name", "url", "command", "start", "env", "cwd", "service", "parent",
+];
 
 /// What `era` can be, here and in a profile.
 pub(super) const ERAS: [(&str, EraMode); 4] = [
@@ -64,6 +68,8 @@ pub(super) struct RawFile {
     pub(super) store: RawStore,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
+    pub(super) alerting: RawAlerting,
+    pub(super) channels: Vec<RawChannel>,
 }
 
 /// A `[[server]]`, or `[defaults]`.
@@ -79,6 +85,7 @@ pub(super) struct RawServer {
     pub(super) env: Vec<Pair>,
     pub(super) cwd: Option<Typed<String>>,
     pub(super) service: Option<Typed<String>>,
+    pub(super) parent: Option<Typed<String>>,
     pub(super) service_attributes: Vec<Pair>,
     pub(super) every: Option<Typed<Duration>>,
     pub(super) cron: Option<Typed<String>>,
@@ -166,7 +173,9 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         "store",
         "telemetry",
         "traces",
+        "channel",
     ];
+    let known: Vec<_> = known.into_iter().chain(Tables::KEYS).collect();
     let mut keys = Keys::of(root, "the file", &known, complaints);
     let defaults = keys.table("defaults");
     let servers = keys.tables("server");
@@ -174,6 +183,8 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
     let store = keys.table("store");
     let telemetry = keys.table("telemetry");
     let traces = keys.table("traces");
+    let alerting = Tables::of(&mut keys);
+    let channels = keys.tables("channel");
     let traces_span = root
         .get("traces")
         .map(toml::Spanned::span)
@@ -194,6 +205,11 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
             .unwrap_or_default(),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
         traces: traces.map(|table| read_traces(table, traces_span, complaints)),
+        alerting: alerting.read(complaints),
+        channels: channels
+            .into_iter()
+            .map(|(table, span)| channel::read(table, span, complaints))
+            .collect(),
     }
 }
 
@@ -224,6 +240,7 @@ fn read_server<'t>(
         start: keys.texts("start"),
         env: keys.text_table("env").unwrap_or_default(),
         cwd: keys.text("cwd"),
+        parent: keys.text("parent"),
         ..RawServer::default()
     };
     if keys.is_table("service") {

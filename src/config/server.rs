@@ -127,6 +127,7 @@ impl<'a> ServerChecker<'a> {
                 .or(defaults.tags.as_ref())
                 .map(|tags| tags.value.iter().map(|tag| tag.value.clone()).collect())
                 .unwrap_or_default(),
+            parent: raw.parent.as_ref().map(|parent| parent.value.clone()),
             service,
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
@@ -374,7 +375,7 @@ impl<'a> ServerChecker<'a> {
             files: &mut self.files,
             out: self.out,
         };
-        endpoint.network = checker.network(&endpoint.url, secrets);
+        endpoint.network = checker.network(&endpoint, secrets);
         endpoint.tls = checker.tls();
         if let (Some(wanted), Some(found)) = (endpoint.network.family, family_of(&endpoint.url))
             && wanted != found

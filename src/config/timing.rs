@@ -12,7 +12,7 @@ use super::cron;
 use super::keys::{Typed, nearest};
 use super::raw::RawServer;
 use super::substitute::Sources;
-use crate::model::Timing;
+use crate::model::{Cron, Timing};
 
 pub(super) const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 
@@ -75,8 +75,20 @@ fn own(
     let Some(typed) = &raw.cron else {
         return every.map(Timing::Every);
     };
+    cron(typed, "cron", zone, sources, out).map(Timing::Cron)
+}
+
+/// The times that an expression under `key` means.
+pub(super) fn cron(
+    typed: &Typed<String>,
+    key: &str,
+    zone: Option<Tz>,
+    sources: &Sources<'_>,
+    out: &mut Findings,
+) -> Option<Arc<Cron>> {
     let wrong = |why: String, help: &str| {
-        Complaint::at(typed.span.clone(), "`cron` cannot be used", why).help(help)
+        let title = format!("`{key}` cannot be used");
+        Complaint::at(typed.span.clone(), title, why).help(help)
     };
     match cron::parse(&typed.value, zone.unwrap_or(DEFAULT_ZONE)) {
         Ok(cron) if cron.next_after(sources.now).is_none() => {
@@ -86,12 +98,30 @@ fn own(
             ));
             None
         }
-        Ok(cron) => Some(Timing::Cron(Arc::new(cron))),
+        Ok(cron) => Some(Arc::new(cron)),
         Err(why) => {
             out.error(wrong(why, cron::EXAMPLE));
             None
         }
     }
+}
+
+/// The zone of an expression under `key`; without the expression it has no effect.
+pub(super) fn zone_for(
+    zone: Option<&Typed<String>>,
+    cron: Option<&Typed<String>>,
+    key: &str,
+    out: &mut Findings,
+) -> Option<Tz> {
+    let typed = zone?;
+    if cron.is_none() {
+        out.error(Complaint::at(
+            typed.span.clone(),
+            "this has no effect here",
+            format!("only for `{key}`"),
+        ));
+    }
+    self::zone(typed, out)
 }
 
 fn useless_zone(raw: &RawServer, timing: &Timing, out: &mut Findings) {

@@ -1,11 +1,15 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
 mod board;
+pub mod control;
 mod dialects;
+pub mod heartbeat;
 mod inquiry;
 mod learning;
+mod progress;
 mod round;
 mod started;
+mod systemd;
 mod tracker;
 
 use std::cmp::Reverse;
@@ -36,7 +40,9 @@ use tracker::{Change, Tracked};
 
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Subject};
+pub use progress::Progress;
 pub use started::Started;
+pub use systemd::Systemd;
 
 /// Results on their way to the loop. The loop never waits, so that a few are enough; when it is full, no
 /// probe is lost, but the next ones start later.

@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
 use crate::model::{Layer, ProbeResult, Reason, Secret, Target, Text};
-use crate::probe::{ProcessGroup, keep_last_lines};
+use crate::probe::keep_last_lines;
+use crate::process::{ENVIRONMENT, ProcessGroup};
 
 /// How long a server may take from its start to accepting connections: it may be built or fetched first.
 const START_WAIT: Duration = Duration::from_secs(120);
@@ -55,7 +56,7 @@ impl Started {
             let Some(command) = &target.start else {
                 continue;
             };
-            let mut process = ProcessGroup::spawn(command).map_err(|error| {
+            let mut process = ProcessGroup::spawn(command, &ENVIRONMENT).map_err(|error| {
                 format!("cannot start {} ({}): {error}", target.name, command.shown)
             })?;
             let output = Arc::new(Mutex::new(Vec::new()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Frequency, Secret};
+use super::{Frequency, Pem, Secret};
 
 /// One channel: what all kinds share, and its own.
 #[derive(Clone, Debug)]
@@ -21,13 +21,13 @@ pub struct ChannelSettings {
     pub retry_max: Duration,
     /// After this long a notice goes to `fallback`.
     pub give_up_after: Duration,
-    /// Messages within a time.
+    /// Never more messages than this within the time, however it is laid.
     pub rate_limit: Option<Frequency>,
     /// Name of the channel that gets what this one cannot deliver.
     pub fallback: Option<String>,
     /// For one attempt.
     pub timeout: Duration,
-    /// Values that must not be shown, even when a server repeats them.
+    /// Values that must not be shown, even when a server repeats them, in every form of theirs.
     pub secrets: Vec<Secret>,
 }
 
@@ -79,16 +79,7 @@ pub enum ChannelKind {
         routing_key: Secret,
     },
     /// Prometheus Alertmanager, API v2.
-    Alertmanager {
-        /// Every instance of a cluster: each gets every alert.
-        urls: Vec<String>,
-        /// Between two sendings while an alert fires.
-        resend: Duration,
-        /// Basic authentication or a token, as a whole `Authorization` value.
-        authorization: Option<Secret>,
-        /// Further labels.
-        labels: BTreeMap<String, String>,
-    },
+    Alertmanager(AlertmanagerSettings),
     /// A program that gets the notice as JSON on stdin.
     Exec {
         /// Program and arguments.
@@ -112,7 +103,7 @@ impl ChannelKind {
             Self::Telegram { .. } => "telegram",
             Self::Ntfy { .. } => "ntfy",
             Self::Pagerduty { .. } => "pagerduty",
-            Self::Alertmanager { .. } => "alertmanager",
+            Self::Alertmanager(_) => "alertmanager",
             Self::Exec { .. } => "exec",
         }
     }
@@ -125,8 +116,8 @@ pub struct EmailSettings {
     pub smtp: Secret,
     /// How the connection is protected.
     pub tls: SmtpTls,
-    /// A certificate authority besides the platform's.
-    pub ca_file: Option<PathBuf>,
+    /// The only authorities trusted (`ca_file`); the platform's roots count when absent.
+    pub authorities: Option<Pem>,
     /// Sender.
     pub from: String,
     /// Receivers.
@@ -142,6 +133,19 @@ pub enum SmtpTls {
     Required,
     /// Not at all (`tls = "off"`).
     Off,
+}
+
+/// `type = "alertmanager"`.
+#[derive(Clone, Debug)]
+pub struct AlertmanagerSettings {
+    /// Every instance of a cluster, without user and password: each gets every alert.
+    pub urls: Vec<String>,
+    /// Between two sendings while an alert fires.
+    pub resend: Duration,
+    /// Basic authentication or a token, as a whole `Authorization` value.
+    pub authorization: Option<Secret>,
+    /// Further labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `type = "webhook"`.
@@ -166,4 +170,28 @@ pub enum WebhookFormat {
     CloudEvents,
     /// `template`: text in which `{{ key }}` stands for a value of that.
     Template(String),
+}
+
+impl WebhookFormat {
+    /// The keys of a webhook's body, in its order: those that a template can name.
+    pub const KEYS: [&str; 18] = [
+        "schema",
+        "event",
+        "incident",
+        "sequence",
+        "server",
+        "tags",
+        "severity",
+        "state",
+        "failed_layer",
+        "reason",
+        "message",
+        "first_failed_at",
+        "sent_at",
+        "resolved_at",
+        "verdict",
+        "provisional",
+        "trace_id",
+        "links",
+    ];
 }

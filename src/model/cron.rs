@@ -46,6 +46,16 @@ impl Cron {
         Some(UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
+    /// Whether one of its times lies in the minute of `now`.
+    pub fn matches_minute(&self, now: SystemTime) -> bool {
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let minute = seconds - seconds % 60;
+        // Starts are later than what is asked about.
+        let before = UNIX_EPOCH + Duration::from_secs(minute.saturating_sub(1));
+        let next = self.next_after(before);
+        next.is_some_and(|next| next < UNIX_EPOCH + Duration::from_secs(minute + 60))
+    }
+
     fn next_instant(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         // Where the clock is about to be put back, times that the wall shows already will come again.
         let mut wall = now.with_timezone(&self.zone).naive_local() - self.put_back_soon(now);

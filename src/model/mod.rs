@@ -28,7 +28,8 @@ mod tool_call;
 mod verdict;
 
 pub use channel::{
-    ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat, WebhookSettings,
+    AlertmanagerSettings, ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat,
+    WebhookSettings,
 };
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;
@@ -60,7 +61,8 @@ pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
     CommandLine, Endpoint, EraMode, Header, HttpEndpoint, IpFamily, Network, Proxy, Redirects,
-    Secret, ServiceName, Target, Timing, TlsSettings, TraceContext, TracesSettings, Transport,
+    Secret, ServiceName, Target, Timing, TlsFileNames, TlsSettings, TraceContext, TracesSettings,
+    Transport,
 };
 pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use tls::{ClientTls, Identity, Pem};

@@ -1,7 +1,8 @@
 //! When a failure becomes an incident, and who hears of it: the alerting tables of the configuration as they are meant.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +148,17 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
+    /// Whether it is on at `now`.
+    pub fn holds(&self, now: SystemTime) -> bool {
+        // `next_after` is later than what it is asked about, so that the end itself is outside.
+        let begin = now.checked_sub(self.duration);
+        begin.is_some_and(|begin| {
+            self.cron
+                .next_after(begin)
+                .is_some_and(|start| start <= now)
+        })
+    }
+
     /// Whether it is about this target.
     pub fn covers(&self, target: &Target) -> bool {
         covers(&self.servers, &self.tags, target)
@@ -171,6 +183,17 @@ pub enum ControlPoint {
     Tcp(String),
     /// `http://...`, `https://...`: any answer with a status.
     Http(String),
+}
+
+impl fmt::Display for ControlPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.write_str("gateway"),
+            Self::Dns => f.write_str("dns"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Http(url) => f.write_str(url),
+        }
+    }
 }
 
 /// `[heartbeat]`: whom to tell that probes really finish.

@@ -109,6 +109,8 @@ pub struct Target {
     pub tracestate: String,
     /// Groups that `--only` can choose by.
     pub tags: Vec<String>,
+    /// Name of the target whose outage explains this one's: while it is down no notice of this one opens.
+    pub parent: Option<String>,
     /// The service's name in traces; learnt when absent.
     pub service: Option<ServiceName>,
     /// Values that must never be shown, even when the server repeats them.
@@ -268,6 +270,19 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
     /// Any certificate will do.
     pub insecure_skip_verify: bool,
+    /// What was read, for people.
+    pub files: TlsFileNames,
+}
+
+/// The files of [`TlsSettings`]: whole paths, or as they were typed where a variable is in them.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFileNames {
+    /// `ca_file`.
+    pub ca_file: Option<String>,
+    /// `cert_file`.
+    pub cert_file: Option<String>,
+    /// `key_file`.
+    pub key_file: Option<String>,
 }
 
 /// A program to start.

@@ -25,6 +25,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Application,
+        Self::Infrastructure,
+        Self::Path,
+        Self::ResponseLost,
+        Self::NotInstrumented,
+        Self::Inconclusive,
+    ];
+
     /// The word used everywhere.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,16 +49,9 @@ impl Verdict {
 
     /// Reads the word back.
     pub fn parse(word: &str) -> Option<Self> {
-        [
-            Self::Application,
-            Self::Infrastructure,
-            Self::Path,
-            Self::ResponseLost,
-            Self::NotInstrumented,
-            Self::Inconclusive,
-        ]
-        .into_iter()
-        .find(|verdict| verdict.as_str() == word)
+        Self::ALL
+            .into_iter()
+            .find(|verdict| verdict.as_str() == word)
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Runner<W> {
     work: W,
     /// Overruns of the slots that run or wait.
     busy: Vec<Option<u64>>,
+    on_look: Box<dyn Fn(Option<Instant>) + Send>,
 }
 
 impl<W, F, T> Runner<W>
@@ -57,7 +58,15 @@ where
             turns,
             clock,
             work,
+            on_look: Box::new(|_| ()),
         }
+    }
+
+    /// `on_look` is told each time when the queue is looked at again at the latest: who watches us can tell waiting from
+    /// hanging. `None`: nothing will be due by itself.
+    pub fn telling(mut self, on_look: impl Fn(Option<Instant>) + Send + 'static) -> Self {
+        self.on_look = Box::new(on_look);
+        self
     }
 
     /// Runs until `stop`, then starts nothing more and waits for what runs; or until nothing can be due any more: the
@@ -82,6 +91,8 @@ where
             if next.is_none() && running.is_empty() && !asked {
                 break;
             }
+            let next = next.map(|next| self.clock.instant(next));
+            (self.on_look)(next);
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ended) = running.join_next() => self.pass_on(ended, &results).await,
@@ -91,7 +102,7 @@ where
                     }
                     None => asked = false,
                 },
-                () = sleep_until(next.map(|next| self.clock.instant(next))) => {}
+                () = sleep_until(next) => {}
             }
         }
         while let Some(ended) = running.join_next().await {
@@ -383,6 +394,36 @@ mod tests {
         set.store(1_800, Ordering::Relaxed);
         assert!(results.recv().await.is_some());
         assert_eq!(origin.elapsed().as_secs(), 5_400);
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_is_told_when_the_next_look_is() {
+        let slot = Slot::Every {
+            phase: Duration::ZERO,
+            every: 60 * MINUTE,
+        };
+        let queue = DueQueue::new(vec![slot], SystemTime::UNIX_EPOCH);
+        let turns = Turns::new(ALL, std::iter::once(None));
+        let last = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&last);
+        let runner = Runner::new(queue, turns, Clock::system(), |_| std::future::ready(()))
+            .telling(move |next| *told.lock().unwrap() = Some(next));
+        let (sender, mut results) = mpsc::channel(1);
+        let (asking, asked) = mpsc::channel(1);
+        let (origin, stop) = (Instant::now(), CancellationToken::new());
+        let running = tokio::spawn(runner.run(sender, asked, stop.clone()));
+        results.recv().await.unwrap();
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(*last.lock().unwrap(), Some(Some(origin + 60 * MINUTE)));
+        let request = Request {
+            index: 0,
+            after: MINUTE,
+        };
+        asking.send(request).await.unwrap();
+        tokio::time::sleep(MINUTE / 2).await;
+        assert_eq!(*last.lock().unwrap(), Some(Some(origin + 2 * MINUTE)));
         stop.cancel();
         running.await.unwrap();
     }

@@ -9,10 +9,31 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::model::CommandLine;
 
-/// What a started program gets of our environment: what programs need to run at all, and nothing
-/// that could be a secret of ours.
-const ENVIRONMENT: [&str; 11] = [
-    "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ",
+/// What a server that we start gets of our environment: what programs need to run at all, and nothing that could be a
+/// secret of ours. MCP's SDKs let their clients pass on `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER`; a language, a
+/// zone and a place for temporary files are as harmless.
+pub const ENVIRONMENT: [&str; 22] = [
+    "HOME",
+    "LANG",
+    "LC_ADDRESS",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NAME",
+    "LC_NUMERIC",
+    "LC_PAPER",
+    "LC_TELEPHONE",
+    "LC_TIME",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
     "USER",
 ];
 
@@ -26,17 +47,17 @@ pub struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// Starts `command` with all three streams piped.
+    /// Starts `command` with all three streams piped. Of our environment it gets the variables of these names only.
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn spawn(command: &CommandLine) -> io::Result<Self> {
+    pub fn spawn(command: &CommandLine, environment: &[&str]) -> io::Result<Self> {
         let mut builder = Command::new(&command.program);
         builder
             .args(&command.args)
             .env_clear()
             .envs(
-                ENVIRONMENT
+                environment
                     .iter()
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
             )
@@ -69,6 +90,14 @@ impl ProcessGroup {
     /// Whether the program itself still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for the program itself to end, and answers how.
+    ///
+    /// # Errors
+    /// When the system cannot say.
+    pub async fn status(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
     }
 
     /// Waits for the program itself to end.

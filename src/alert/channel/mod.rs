@@ -1,0 +1,158 @@
+//! The channels, one file for each kind: what a message looks like there, and what its receiver's answer means.
+
+pub mod alertmanager;
+mod discord;
+mod email;
+mod exec;
+mod hook;
+mod ntfy;
+mod pagerduty;
+mod slack;
+mod teams;
+mod telegram;
+pub mod webhook;
+
+use std::time::{Duration, SystemTime};
+
+use super::message::Message;
+use crate::model::{ChannelKind, ChannelSettings, Notice, Secret, Text};
+
+pub use hook::http_client;
+
+/// Why an attempt did not deliver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// In a sentence, without secrets.
+    pub why: Text,
+    /// The receiver asked us to wait that long.
+    pub retry_after: Option<Duration>,
+    /// That was about everything we send there, not about this message.
+    pub whole_channel: bool,
+    /// It will be the same until somebody mends it.
+    pub is_lasting: bool,
+}
+
+impl Failure {
+    /// A failure that may pass by itself.
+    pub fn new(why: impl Into<Text>) -> Self {
+        Self {
+            why: why.into(),
+            ..Self::default()
+        }
+    }
+
+    /// One that somebody has to mend.
+    pub fn lasting(why: impl Into<Text>) -> Self {
+        Self {
+            is_lasting: true,
+            ..Self::new(why)
+        }
+    }
+}
+
+/// A channel that can be sent to.
+pub struct Channel {
+    settings: ChannelSettings,
+    http: reqwest::Client,
+}
+
+impl Channel {
+    /// A channel with these settings. `http` is shared by all ([`http_client`]).
+    pub fn new(settings: ChannelSettings, http: reqwest::Client) -> Self {
+        Self { settings, http }
+    }
+
+    /// What the configuration says of it.
+    pub fn settings(&self) -> &ChannelSettings {
+        &self.settings
+    }
+
+    /// One attempt, within the channel's timeout. `stale` are notices of the same incidents that an Alertmanager has
+    /// under another set of labels.
+    ///
+    /// # Errors
+    /// When the receiver has not said that it has the message.
+    pub async fn deliver(&self, message: &Message, stale: &[Notice]) -> Result<(), Failure> {
+        let now = SystemTime::now();
+        let sent = async {
+            match &self.settings.kind {
+                ChannelKind::Email(email) => email::send(email, message).await,
+                ChannelKind::Webhook(webhook) => {
+                    webhook::send(webhook, &self.http, message, now).await
+                }
+                ChannelKind::Slack { url } => slack::send(url, &self.http, message).await,
+                ChannelKind::Teams { url } => teams::send(url, &self.http, message).await,
+                ChannelKind::Discord { url } => discord::send(url, &self.http, message).await,
+                ChannelKind::Telegram { url, token, chat } => {
+                    telegram::send(url, token, chat, &self.http, message).await
+                }
+                ChannelKind::Ntfy { url, topic, token } => {
+                    ntfy::send(url, topic, token.as_ref(), &self.http, message).await
+                }
+                ChannelKind::Pagerduty { url, routing_key } => {
+                    pagerduty::send(url, routing_key, &self.http, message).await
+                }
+                ChannelKind::Alertmanager(settings) => {
+                    let alerts = alertmanager::alerts(settings, message.notices(), stale, now);
+                    alertmanager::post(settings, &self.http, &alerts).await
+                }
+                ChannelKind::Exec { command, cwd, env } => {
+                    exec::run(command, cwd, env, message).await
+                }
+            }
+        };
+        self.within_timeout(sent).await
+    }
+
+    /// Tells an Alertmanager again what still fires.
+    ///
+    /// # Errors
+    /// When an instance has not taken it. Nothing is done about that: it is told again soon.
+    pub async fn resend(&self, firing: &[Notice]) -> Result<(), Failure> {
+        let ChannelKind::Alertmanager(settings) = &self.settings.kind else {
+            return Ok(());
+        };
+        let alerts = alertmanager::alerts(settings, firing.iter(), &[], SystemTime::now());
+        self.within_timeout(alertmanager::post(settings, &self.http, &alerts))
+            .await
+    }
+
+    async fn within_timeout(
+        &self,
+        sent: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        let timeout = self.settings.timeout;
+        let result = match tokio::time::timeout(timeout, sent).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(format!(
+                "no answer within {}",
+                humantime::format_duration(timeout)
+            ))),
+        };
+        result.map_err(|failure| Failure {
+            why: Text::redacted(
+                failure.why.as_str(),
+                self.settings.secrets.iter().map(Secret::expose),
+            ),
+            ..failure
+        })
+    }
+}
+
+/// At most `most` characters; what is cut ends in `…`.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let mut kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}
+
+/// `& < >` as entities, and quotes: HTML, and what Slack and Telegram make of it.
+fn html(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
