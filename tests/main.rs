@@ -13,6 +13,7 @@ mod conformance;
 mod live;
 mod real_servers;
 mod service;
+mod store;
 mod telemetry;
 mod terminal;
 mod verdict_table;

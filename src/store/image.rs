@@ -19,6 +19,8 @@ pub(super) struct Image {
     targets: Vec<Kept>,
     places: HashMap<String, usize>,
     unwritten_targets: Vec<usize>,
+    /// Those whose numbers were given out by the transaction that is under way.
+    numbered: Vec<usize>,
     /// The open ones, and those that have ended and are not written.
     incidents: BTreeMap<String, Incident>,
     unwritten_incidents: BTreeSet<String>,
@@ -226,6 +228,10 @@ impl Image {
                 {
                     incident.acknowledged.clone_from(&known.acknowledged);
                 }
+                if ended(&incident) {
+                    let acknowledged = &mut self.orders.acknowledged;
+                    acknowledged.retain(|(id, _)| *id != incident.id);
+                }
                 self.unwritten_incidents.insert(incident.id.clone());
                 self.incidents.insert(incident.id.clone(), incident);
             }
@@ -281,6 +287,9 @@ impl Image {
     pub(super) fn write(&mut self, to: &Connection) -> rusqlite::Result<()> {
         for place in &self.unwritten_targets {
             if let Some(kept) = self.targets.get_mut(*place) {
+                if kept.number.is_none() {
+                    self.numbered.push(*place);
+                }
                 kept.number = Some(kept.row.write(to, kept.number)?);
             }
         }
@@ -302,6 +311,7 @@ impl Image {
 
     /// What was written is on the disk: what nobody will ask for any more is forgotten.
     pub(super) fn settle(&mut self) {
+        self.numbered.clear();
         for place in self.unwritten_targets.drain(..) {
             if let Some(kept) = self.targets.get_mut(place) {
                 kept.written = true;
@@ -349,8 +359,8 @@ impl Image {
 
     /// The transaction was undone: numbers that it gave out are none.
     pub(super) fn unsettle(&mut self) {
-        for place in &self.unwritten_targets {
-            if let Some(kept) = self.targets.get_mut(*place) {
+        for place in self.numbered.drain(..) {
+            if let Some(kept) = self.targets.get_mut(place) {
                 kept.number = None;
             }
         }

@@ -166,7 +166,8 @@ impl Keeper {
             base: 1,
             looked: now,
         };
-        match keeper.attempt(now) {
+        let refused = schema::refuse_newer_unopened(path);
+        match refused.and_then(|()| keeper.attempt(now)) {
             Ok(()) => {}
             Err(error @ (OpenError::Newer(_) | OpenError::Foreign)) => {
                 return Err(error.about(path));
@@ -309,18 +310,24 @@ impl Keeper {
             }
             return Err(broken(ErrorCode::CannotOpen, &what));
         }
-        if !schema::has_head(&self.path) {
-            let what = format!("{} is no database any more", self.path.display());
-            return Err(broken(ErrorCode::NotADatabase, &what));
-        }
+        schema::look_at_head(&self.path)?;
         let version = orders::version(&file.connection)?;
         if version != file.version {
             file.version = version;
-            let heard = orders::standing(&file.connection, SystemTime::now())?;
-            if heard != *self.image.orders() {
-                self.image.hear(heard.clone());
-                (self.callbacks.on_orders)(heard);
-            }
+            self.listen()?;
+        }
+        Ok(())
+    }
+
+    /// Reads what people said, and passes it on when it is something else.
+    fn listen(&mut self) -> rusqlite::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let heard = orders::standing(&file.connection, SystemTime::now())?;
+        if heard != *self.image.orders() {
+            self.image.hear(heard.clone());
+            (self.callbacks.on_orders)(heard);
         }
         Ok(())
     }
@@ -435,6 +442,8 @@ impl Keeper {
             transaction.commit()?;
             if let Some(probes) = done {
                 self.salvage = None;
+                // Something may have been said just before the file broke.
+                self.listen()?;
                 (self.callbacks.warn)(&format!(
                     "what could be read of the broken store is in {} now, with {probes} old probes",
                     self.path.display()
@@ -548,8 +557,12 @@ impl Keeper {
         // What was summed up of another file, or of rows that were undone, is none of this one's.
         self.roll_up = RollUp::default();
         self.chore = Chore::RollUp;
-        self.known = Some(file.identity);
+        let known = self.known.replace(file.identity);
         self.file = Some(file);
+        // Others may have written while we had not opened it; what a new file has is what we wrote to it ourselves.
+        if known == self.known {
+            self.listen()?;
+        }
         Ok(())
     }
 
@@ -640,4 +653,263 @@ fn broken(code: ErrorCode, what: &str) -> rusqlite::Error {
         extended_code: 0,
     };
     rusqlite::Error::SqliteFailure(error, Some(what.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Acknowledgement, Delivery, DeliveryOutcome, State, Text};
+    use crate::store::sample::{at, incident, notice, probe, result, target};
+    use crate::store::{Reader, upkeep};
+
+    /// Something that happens.
+    #[derive(Clone, Debug)]
+    enum Op {
+        Probe(usize, usize),
+        Open(usize, bool),
+        End(usize),
+        Notice(usize, usize),
+        Deliver(usize, usize, usize),
+        Fact(usize, bool),
+        Learn(usize),
+        Acknowledge(usize),
+        Restart,
+        Fill,
+        Delete,
+        Break,
+        Wait,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0..3usize, 0..5usize).prop_map(|(target, state)| Op::Probe(target, state)),
+            3 => (0..3usize, any::<bool>()).prop_map(|(id, known)| Op::Open(id, known)),
+            2 => (0..3usize).prop_map(Op::End),
+            4 => (0..3usize, 0..2usize).prop_map(|(id, channel)| Op::Notice(id, channel)),
+            4 => (0..3usize, 0..2usize, 0..3usize).prop_map(|(id, channel, how)| Op::Deliver(id, channel, how)),
+            1 => (0..2usize, any::<bool>()).prop_map(|(key, set)| Op::Fact(key, set)),
+            1 => (0..3usize).prop_map(Op::Learn),
+            1 => (0..3usize).prop_map(Op::Acknowledge),
+            1 => Just(Op::Restart),
+            1 => Just(Op::Fill),
+            1 => Just(Op::Delete),
+            1 => Just(Op::Break),
+            2 => Just(Op::Wait),
+        ]
+    }
+
+    struct World {
+        path: PathBuf,
+        keeper: Keeper,
+        now: Instant,
+        seconds: u64,
+        probes: usize,
+        sequences: [[u32; 2]; 3],
+        rounds: [usize; 3],
+        open: [bool; 3],
+    }
+
+    fn keeper(path: &Path) -> Keeper {
+        let quiet = Callbacks::warnings(|_| {});
+        let forever = Retention {
+            passed: Duration::from_secs(1 << 32),
+            failures: Duration::from_secs(1 << 32),
+            max_size: None,
+        };
+        Keeper::open(path, forever, quiet, Arc::default()).unwrap()
+    }
+
+    impl World {
+        fn id(&self, n: usize) -> String {
+            format!("i{n}-{}", self.rounds[n])
+        }
+
+        fn alert(&mut self, change: AlertChange) {
+            let batch = vec![Write::Alert(vec![change])];
+            self.keeper.take_in(batch, self.now);
+        }
+
+        fn happen(&mut self, op: Op) {
+            self.seconds += 1;
+            match op {
+                Op::Probe(target, state) => {
+                    let result = result(
+                        State::ALL[state],
+                        at(self.seconds),
+                        Duration::from_millis(3),
+                    );
+                    let write = probe(["a", "b", "c"][target], result, Vec::new());
+                    self.keeper.take_in(vec![write], self.now);
+                    self.probes += 1;
+                }
+                Op::Open(n, flapping) => {
+                    if !self.open[n] {
+                        self.rounds[n] += 1;
+                        self.sequences[n] = [0; 2];
+                        self.open[n] = true;
+                    }
+                    let mut incident = incident(&self.id(n));
+                    incident.flapping = flapping;
+                    self.alert(AlertChange::Incident(Box::new(incident)));
+                }
+                Op::End(n) if self.open[n] => {
+                    let mut incident = incident(&self.id(n));
+                    incident.resolved_at = Some(at(self.seconds));
+                    self.open[n] = false;
+                    self.alert(AlertChange::Incident(Box::new(incident)));
+                }
+                Op::Notice(n, channel) if self.open[n] => {
+                    self.sequences[n][channel] += 1;
+                    let incident = incident(&self.id(n));
+                    let name = ["hook", "mail"][channel];
+                    let notice = notice(&incident, name, self.sequences[n][channel]);
+                    self.alert(AlertChange::Notice(Box::new(notice)));
+                }
+                Op::Deliver(n, channel, how) => {
+                    let why = Text::new("refused");
+                    let delivery = Delivery {
+                        incident: self.id(n),
+                        channel: ["hook", "mail"][channel].to_owned(),
+                        sequence: self.sequences[n][channel],
+                        at: at(self.seconds),
+                        attempts: 2,
+                        outcome: match how {
+                            0 => DeliveryOutcome::Delivered,
+                            1 => DeliveryOutcome::Failed(why),
+                            _ => DeliveryOutcome::GivenUp(why),
+                        },
+                    };
+                    self.keeper
+                        .take_in(vec![Write::Delivery(delivery)], self.now);
+                }
+                Op::Fact(n, set) => {
+                    let write = Write::Fact {
+                        key: ["x", "y"][n].to_owned(),
+                        value: set.then(|| self.seconds.to_string()),
+                    };
+                    self.keeper.take_in(vec![write], self.now);
+                }
+                Op::Learn(n) => {
+                    let write = Write::Instrumented {
+                        target: target(["a", "b", "c"][n]),
+                        service: Some("s".to_owned()),
+                    };
+                    self.keeper.take_in(vec![write], self.now);
+                }
+                Op::Acknowledge(n) => {
+                    let by = Acknowledgement {
+                        at: at(1),
+                        by: Text::new("ann"),
+                    };
+                    orders::acknowledge(&self.path, &self.id(n), &by).ok();
+                }
+                Op::Restart => self.restart(),
+                Op::Fill => {
+                    if let Some(file) = &self.keeper.file {
+                        let full = file.connection.pragma_update(None, "max_page_count", 1);
+                        full.unwrap();
+                    }
+                }
+                Op::Delete => {
+                    fs::remove_file(&self.path).ok();
+                    self.wait();
+                }
+                Op::Break => {
+                    if let Some(file) = &self.keeper.file {
+                        // As if SQLite had found it out.
+                        assert!(file.identity != NOBODY);
+                        let broken = OpenError::Sqlite(broken(ErrorCode::DatabaseCorrupt, "test"));
+                        if self.keeper.may_set_aside(self.now) {
+                            self.keeper.set_aside(&broken, self.now).unwrap();
+                            self.keeper.try_to_write(self.now);
+                        }
+                    }
+                    self.wait();
+                }
+                Op::Wait => self.wait(),
+                Op::End(_) | Op::Notice(..) => {}
+            }
+        }
+
+        fn wait(&mut self) {
+            for _ in 0..3 {
+                self.now += Duration::from_secs(20);
+                if let Some(file) = &self.keeper.file {
+                    // The disk has room again.
+                    file.connection
+                        .pragma_update(None, "max_page_count", 1 << 30)
+                        .unwrap();
+                }
+                self.keeper.tend(self.now);
+            }
+        }
+
+        /// Ends the run and begins another: what that knows is what this one knew.
+        fn restart(&mut self) {
+            self.wait();
+            while self.keeper.salvage.is_some() {
+                assert!(self.keeper.file.is_some(), "{:?}", self.keeper.trouble);
+                self.keeper.salvage().unwrap();
+            }
+            self.keeper.end();
+            assert!(self.keeper.trouble.is_none(), "{:?}", self.keeper.trouble);
+            let before = self.keeper.recalled();
+            let lost = self.keeper.backlog.lost;
+            // Another lock can only be taken when this one is gone.
+            self.keeper.lock = None;
+            self.keeper.file = None;
+            self.keeper = keeper(&self.path);
+            assert_eq!(self.keeper.recalled(), before);
+            let reader = Reader::open(&self.path).unwrap();
+            let recorded = reader.recorded(SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!((recorded.count(), lost.probes), (self.probes, 0));
+            let whole = upkeep::check(&self.path).unwrap();
+            assert_eq!(whole, Vec::<String>::new());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_restart_knows_what_the_run_before_knew_whatever_the_disk_did(ops in proptest::collection::vec(op(), 1..40)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("s.db");
+            let mut world = World {
+                keeper: keeper(&path),
+                path,
+                now: Instant::now(),
+                seconds: 10,
+                probes: 0,
+                sequences: [[0; 2]; 3],
+                rounds: [0; 3],
+                open: [false; 3],
+            };
+            for op in ops {
+                world.happen(op);
+            }
+            world.restart();
+        }
+    }
+
+    #[test]
+    fn what_did_not_fit_into_memory_is_counted_and_the_newest_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/s.db");
+        let mut keeper = keeper(&path);
+        let now = Instant::now();
+        for n in 0..200_100 {
+            let result = result(State::Up, at(n + 1), Duration::from_millis(1));
+            keeper.take_in(vec![probe("a", result, Vec::new())], now);
+        }
+        assert_eq!(keeper.backlog.lost.probes, 100);
+        fs::create_dir(folder.path().join("missing")).unwrap();
+        keeper.tend(now + Duration::from_secs(30));
+        assert!(keeper.trouble.is_none(), "{:?}", keeper.trouble);
+        let reader = Reader::open(&path).unwrap();
+        let mut recorded = reader.recorded(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(recorded.next().unwrap().unwrap().started_at, at(101));
+        assert_eq!(recorded.count(), 199_999);
+    }
 }

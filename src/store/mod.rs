@@ -18,6 +18,8 @@ mod read;
 mod retention;
 mod rollup;
 mod salvage;
+#[cfg(test)]
+mod sample;
 mod schema;
 mod target;
 mod trouble;

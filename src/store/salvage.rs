@@ -9,6 +9,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
 use super::image::Image;
+use super::schema::beside;
 
 /// Probes that are copied in one transaction: some milliseconds.
 const PIECE: i64 = 2_000;
@@ -61,12 +62,6 @@ pub(super) fn remove_log(store: &Path) {
     for log in ["-wal", "-shm"] {
         fs::remove_file(beside(store, log)).ok();
     }
-}
-
-fn beside(store: &Path, end: &str) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 /// Copies the rows of a file that is not in use any more into the one that is.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
@@ -229,10 +229,9 @@ impl OpenError {
 /// Opens the file for the one writer: makes it when it is missing, brings it up to date when it is old. Nothing is
 /// changed before its version is known.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    refuse_newer_unopened(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(WRITER_BUSY_TIMEOUT)?;
-    let found = known_version(&connection)?;
+    let found = known_version(&connection, path)?;
     if found == 0 {
         // Only a file without tables can be told: pages that are given back to the disk, little by little.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -275,8 +274,10 @@ fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// The version in the file's own head, without SQLite, which would make files beside it.
-fn refuse_newer_unopened(path: &Path) -> Result<(), OpenError> {
+/// Looks at the version in the file's own head, without SQLite, which would make files beside it. Only before anything
+/// in this process has opened the file: to close it again takes the locks of every SQLite connection to it away (POSIX),
+/// and then another process that closes it deletes the log under our feet.
+pub(super) fn refuse_newer_unopened(path: &Path) -> Result<(), OpenError> {
     let mut head = [0; HEAD];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
     let (Ok(()), true) = (read, head.starts_with(MAGIC)) else {
@@ -291,26 +292,27 @@ fn refuse_newer_unopened(path: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// Whether the file still begins as a store does, as far as the log does not say better. A connection that is open
+/// would tell from its memory, a new one has to look.
+pub(super) fn look_at_head(path: &Path) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    version(&connection).map(drop)
+}
+
 /// The first bytes of every SQLite file, and where its head has the version.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEAD: usize = 100;
 const USER_VERSION: std::ops::Range<usize> = 60..64;
 
-/// Whether the file begins as a store does; an empty or missing one may still become one.
-pub(super) fn has_head(path: &Path) -> bool {
-    let mut head = [0; MAGIC.len()];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut head)) {
-        Ok(()) => head == *MAGIC,
-        Err(_) => true,
-    }
-}
-
 /// The version as SQLite knows it: the newest may still be in the log.
-fn known_version(connection: &Connection) -> Result<i32, OpenError> {
+fn known_version(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
     let found = version(connection)?;
     if found > VERSION {
-        // Closing would move the log into the file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // Closing would move the log into the file; where there is nothing in it, it only cleans up.
+        if std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0) {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
         return Err(OpenError::Newer(found));
     }
     if found <= 0 {
@@ -323,6 +325,13 @@ fn known_version(connection: &Connection) -> Result<i32, OpenError> {
     Ok(found)
 }
 
+/// A file beside the store, such as its log.
+pub(super) fn beside(store: &Path, end: &str) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
 fn version(connection: &Connection) -> rusqlite::Result<i32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
@@ -332,12 +341,11 @@ fn open_made(path: &Path) -> Result<Option<Connection>, OpenError> {
     if !path.exists() {
         return Ok(None);
     }
-    refuse_newer_unopened(path)?;
     // Not read-only: a reader of a write-ahead log has to take part in its locking.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    match known_version(&connection)? {
+    match known_version(&connection, path)? {
         VERSION => Ok(Some(connection)),
         0 => Ok(None),
         older => Err(OpenError::Older(older)),
@@ -387,8 +395,6 @@ pub(super) fn from_word<T: serde::de::DeserializeOwned>(word: Option<String>) ->
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::model::{IncidentKind, Layer, Reason, State};
     use crate::store::Reader;
