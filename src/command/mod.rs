@@ -7,6 +7,7 @@ mod correlate;
 mod explain;
 mod live;
 mod status;
+mod store;
 mod terminal;
 mod watch;
 
@@ -91,6 +92,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Status(args) => status::run(&args),
         Command::Correlate(args) => correlate::run(&args).await,
         Command::Explain(args) => explain::run(&args),
+        Command::Store { action } => store::run(&action),
         Command::Channels(args) => channels::run(&args).await,
         Command::Config {
             action: ConfigAction::Check { file },

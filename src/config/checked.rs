@@ -1,9 +1,9 @@
 //! What it means: the typed values judged, all complaints at once.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Config;
 use super::alerting::Names;
 use super::channel::{RawChannel, check_channels};
 use super::complaint::Complaint;
@@ -11,10 +11,10 @@ use super::keys::Typed;
 use super::parent;
 use super::raw::{RawFile, RawServer};
 use super::server::ServerChecker;
+use super::store::check_store;
 use super::substitute::{Sources, Substituted, substitute};
 use super::telemetry::check_telemetry;
 use super::traces::check_traces;
-use super::{Config, StoreSettings};
 use crate::model::{Alerting, Profile};
 
 /// Judges a whole file.
@@ -47,19 +47,10 @@ pub(super) fn check(
         channels: check_channels(&raw.channels, sources, out),
         ..alerting
     };
-    let path = raw
-        .store_path
-        .and_then(|path| out.substitute(&path, sources))
-        .map_or_else(
-            || PathBuf::from("mcpprobe.db"),
-            |path| PathBuf::from(path.value),
-        );
     Config {
         targets,
         schedule: raw.schedule,
-        store: StoreSettings {
-            path: sources.folder.join(path),
-        },
+        store: check_store(raw.store, sources, out),
         telemetry,
         traces,
         alerting,

@@ -23,6 +23,7 @@ mod profile;
 mod raw;
 mod route;
 mod server;
+mod store;
 mod substitute;
 mod telemetry;
 mod timing;
@@ -36,8 +37,8 @@ use std::time::SystemTime;
 use environment::ProxyOfEnvironment;
 
 use crate::model::{
-    Alerting, CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
-    TraceContext, TracesSettings,
+    Alerting, CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Retention, Secret,
+    Target, Timing, TraceContext, TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints, Source};
@@ -86,6 +87,8 @@ pub struct ScheduleSettings {
 pub struct StoreSettings {
     /// The SQLite file; relative paths are relative to the configuration file.
     pub path: PathBuf,
+    /// How long what is kept.
+    pub keep: Retention,
 }
 
 /// `[telemetry]`.

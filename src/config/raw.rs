@@ -10,6 +10,7 @@ use super::channel::{self, RawChannel};
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
+use super::store::{RawStore, read_store};
 use super::{CONCURRENCY, ScheduleSettings};
 use crate::model::{EraMode, OtlpProtocol, Redirects, TraceContext};
 
@@ -64,7 +65,7 @@ pub(super) struct RawFile {
     pub(super) defaults: RawServer,
     pub(super) servers: Vec<RawServer>,
     pub(super) schedule: ScheduleSettings,
-    pub(super) store_path: Option<Typed<String>>,
+    pub(super) store: RawStore,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
     pub(super) alerting: RawAlerting,
@@ -199,8 +200,9 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         schedule: schedule
             .map(|table| read_schedule(table, complaints))
             .unwrap_or_default(),
-        store_path: store
-            .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
+        store: store
+            .map(|table| read_store(table, complaints))
+            .unwrap_or_default(),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
         traces: traces.map(|table| read_traces(table, traces_span, complaints)),
         alerting: alerting.read(complaints),

@@ -178,7 +178,7 @@ impl Daemon {
         let sender: Arc<OnceLock<OutboxSender>> = Arc::default();
         let (callbacks, orders, recalled_later) =
             callbacks(parts.format, &parts.output, Arc::clone(&sender));
-        let (writer, recalled) = Writer::open(&config.store.path, callbacks)?;
+        let (writer, recalled) = Writer::open(&config.store.path, config.store.keep, callbacks)?;
         let targets: Arc<[Arc<Target>]> = config.targets.into_iter().map(Arc::new).collect();
         let inquiry = inquiry(config.traces.clone(), &config.store.path, &targets)?;
         let (delivered, deliveries) = mpsc::channel(DELIVERIES);

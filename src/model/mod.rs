@@ -18,6 +18,7 @@ mod profile;
 mod reason;
 mod receiver;
 mod result;
+mod retention;
 mod state;
 mod status;
 mod target;
@@ -55,6 +56,7 @@ pub use result::{
     Dialect, Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo,
     SessionEnd, Shortfall,
 };
+pub use retention::Retention;
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
