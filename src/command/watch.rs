@@ -57,13 +57,17 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         output: Arc::clone(&output),
         board: drawer.as_ref().map(Drawer::board),
     })?;
+    let nobody = config.alerting.channels.is_empty().then(|| {
+        "there is no [[channel]]: incidents are recorded, and nobody is told of them".to_owned()
+    });
     let started = Started::start(targets.iter().map(AsRef::as_ref))?;
     if args.once {
         return Ok(once(&args, daemon, started, stop, &targets).await);
     }
     let now = SystemTime::now();
     let watching = watching(&targets, &args.file.display().to_string());
-    for text in std::iter::once(watching).chain(waiting(&targets, now)) {
+    let waiting = waiting(&targets, now);
+    for text in std::iter::once(watching).chain(waiting).chain(nobody) {
         output.warning(&line::message(format, now, "info", &text));
     }
     daemon.watch(started, stop).await;
