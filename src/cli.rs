@@ -49,6 +49,14 @@ pub enum Command {
     Correlate(CorrelateArgs),
     /// Say what a reason means and what to look at first
     Explain(ExplainArgs),
+    /// Take care of the store's file, also while a `watch` runs
+    Store {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: StoreAction,
+    },
+    /// List the channels of a file, or try one
+    Channels(ChannelsArgs),
     /// Work with configuration files
     Config {
         /// What to do with one.
@@ -281,6 +289,57 @@ pub struct ExplainArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// `mcpprobe store`.
+#[derive(Debug, Subcommand)]
+pub enum StoreAction {
+    /// Say everything that is wrong with the file
+    Check {
+        /// Configuration file
+        #[arg(default_value = "servers.toml")]
+        file: PathBuf,
+    },
+    /// Copy it as it is at one moment
+    Backup {
+        /// The copy; nothing may have that name
+        #[arg(value_name = "DEST")]
+        to: PathBuf,
+        /// Configuration file
+        #[arg(default_value = "servers.toml")]
+        file: PathBuf,
+    },
+    /// Write it anew without its gaps
+    Vacuum {
+        /// Configuration file
+        #[arg(default_value = "servers.toml")]
+        file: PathBuf,
+    },
+}
+
+/// `mcpprobe channels`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ChannelsArgs {
+    /// What to do; lists them without
+    #[command(subcommand)]
+    pub action: Option<ChannelsAction>,
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+}
+
+/// What to do with channels.
+#[derive(Debug, Subcommand)]
+pub enum ChannelsAction {
+    /// Send one notice, marked as a test, and say what happened
+    Test {
+        /// Name of the channel
+        name: String,
+        /// Configuration file
+        #[arg(default_value = "servers.toml")]
+        file: PathBuf,
+    },
 }
 
 /// `mcpprobe config`.

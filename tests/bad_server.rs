@@ -5,6 +5,7 @@
 //! gone, and every request has to carry the right head and trace context.
 
 mod case;
+mod coding;
 mod http2;
 mod name_server;
 mod proxy;

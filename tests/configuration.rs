@@ -2,8 +2,8 @@
 //! us panic; and a secret is shown nowhere.
 //!
 //! A file's first lines say what has to be said of it: `#! LINE: PHRASE | PHRASE` is one error whose mark starts in
-//! that line (`*`: any, or none) and whose text holds every phrase; `#? LINE: ...` is a warning. Nothing else may be
-//! said. `valid_*.toml` have no errors.
+//! that line (`*`: any, or none) and whose text holds every phrase; `#? LINE: ...` is a warning, `#= NAME=VALUE` a variable
+//! of the environment. Nothing else may be said. `valid_*.toml` have no errors.
 
 use std::fs;
 use std::io::Write;
@@ -23,8 +23,20 @@ fn config_check(path: &Path) -> Output {
         .args(["config", "check"])
         .arg(path)
         .env(TOKEN.0, TOKEN.1)
+        .envs(variables(path))
         .output()
         .unwrap()
+}
+
+/// What a file's first lines put into the environment.
+fn variables(path: &Path) -> Vec<(String, String)> {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().take_while(|line| line.starts_with('#'));
+    let variables = lines.filter_map(|line| line.strip_prefix("#=")?.trim().split_once('='));
+    variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// `.toml` files of `data/config/`, sorted.

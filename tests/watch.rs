@@ -111,6 +111,18 @@ fn a_stop_ends_sessions_and_a_restart_remembers() {
         "an incident survives a restart"
     );
     assert_eq!(again["since"], first["since"]);
+    let lines = eventually("a line of the second run", || {
+        let lines = watch.lines();
+        let found = lines
+            .iter()
+            .any(|line| line["event"] == "state" && line["name"] == "dead");
+        found.then_some(lines)
+    });
+    for line in lines.iter().filter(|line| line["name"].is_string()) {
+        let stays = line["event"] == "state";
+        assert_eq!(line["before"].is_null(), stays, "{line}");
+        assert_ne!(line["before"], line["state"], "{line}");
+    }
     watch.program.signal("INT");
     assert_eq!(watch.program.wait(), 0);
     assert_eq!(demo.sessions(), 0, "a session stayed behind");

@@ -7,6 +7,8 @@
 
 #[path = "../../tests/bad_server/case.rs"]
 mod case;
+#[path = "../../tests/bad_server/coding.rs"]
+mod coding;
 #[path = "../../tests/bad_server/http2.rs"]
 mod http2;
 #[path = "../../tests/bad_server/name_server.rs"]

@@ -571,3 +571,423 @@ fn backoff(pace: &Pace, attempts: u32, is_lasting: bool, jitter: f64) -> Duratio
         .min(pace.retry_max);
     ceiling.mul_f64(jitter)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Incident, State};
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pace() -> Pace {
+        Pace {
+            retry_first: 2 * SECOND,
+            retry_max: 300 * SECOND,
+            give_up_after: 24 * 3600 * SECOND,
+            rate_limit: None,
+            at_once: AT_ONCE,
+        }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    fn notice(incident: &str, sequence: u32, created: u64, group: u64) -> Notice {
+        Notice {
+            channel: "test".to_owned(),
+            sequence,
+            event: if sequence == 1 {
+                NoticeEvent::Opened
+            } else {
+                NoticeEvent::Reminder
+            },
+            created_at: at(created),
+            due_at: at(created + group),
+            incident: Incident {
+                id: incident.to_owned(),
+                server: Some(incident.to_owned()),
+                kind: IncidentKind::Outage,
+                severity: Severity::Critical,
+                state: State::Down,
+                failed_layer: Some(Layer::Http),
+                reason: Some(Reason::HttpStatus),
+                message: "HTTP 503".into(),
+                trace_id: None,
+                first_failed_at: at(created),
+                opened_at: at(created),
+                resolved_at: None,
+                resolution: None,
+                flapping: false,
+                acknowledged: None,
+                suppressed: None,
+                verdict: None,
+                verdict_reason: None,
+                provisional: None,
+            },
+            tags: Vec::new(),
+            endpoint: None,
+            links: Vec::new(),
+            command: None,
+        }
+    }
+
+    /// Incident and sequence of everything in a message.
+    fn said(attempt: &Attempt) -> Vec<(String, u32)> {
+        attempt
+            .message
+            .notices()
+            .map(|n| (n.incident.id.clone(), n.sequence))
+            .collect()
+    }
+
+    fn one(incident: &str, sequence: u32) -> Vec<(String, u32)> {
+        vec![(incident.to_owned(), sequence)]
+    }
+
+    #[test]
+    fn a_resolution_waits_for_its_opening_and_others_go_on() {
+        let start = Instant::now();
+        let mut queue = Queue::new(pace());
+        // They come in the wrong order, and one of them twice.
+        for (incident, sequence) in [("a", 2), ("a", 1), ("a", 1), ("b", 1)] {
+            assert!(queue.push(notice(incident, sequence, 0, 0), start, at(0)));
+        }
+        let first = queue.next(start).unwrap();
+        let second = queue.next(start).unwrap();
+        assert_eq!(said(&first), one("a", 1));
+        assert_eq!(said(&second), one("b", 1));
+        assert!(queue.next(start).is_none());
+        queue.done(first.id, start, Err(Failure::new("no")), 1.0);
+        queue.done(second.id, start, Ok(()), 0.0);
+        // Not before the back-off is over, and the opening again.
+        assert!(queue.next(start + SECOND).is_none());
+        let again = queue.next(start + 2 * SECOND).unwrap();
+        assert_eq!((said(&again), again.id), (one("a", 1), first.id));
+        let settled = queue.done(again.id, start, Ok(()), 0.0);
+        assert_eq!(settled[0].attempts, 2);
+        assert_eq!(said(&queue.next(start).unwrap()), one("a", 2));
+        // What is finished does not come back.
+        assert!(queue.push(notice("b", 1, 0, 0), start, at(0)));
+        assert!(queue.next(start).is_none());
+    }
+
+    #[test]
+    fn notices_of_one_cause_within_the_first_ones_window_are_one_message() {
+        let start = Instant::now();
+        let mut queue = Queue::new(pace());
+        for (incident, created) in [("a", 0), ("d", 1), ("b", 9)] {
+            let mut notice = notice(incident, 1, created, 10);
+            if incident == "d" {
+                notice.incident.reason = Some(Reason::ConnectionRefused);
+            }
+            queue.push(notice, start + created as u32 * SECOND, at(created));
+        }
+        assert!(queue.next(start + 9 * SECOND).is_none());
+        queue.push(notice("c", 1, 11, 10), start + 11 * SECOND, at(11));
+        let group = queue.next(start + 10 * SECOND).unwrap();
+        assert_eq!(said(&group), [("a".to_owned(), 1), ("b".to_owned(), 1)]);
+        assert_eq!(group.message.key(), "a-test-1");
+        assert!(queue.next(start + 10 * SECOND).is_none());
+        assert_eq!(said(&queue.next(start + 11 * SECOND).unwrap()), one("d", 1));
+        assert_eq!(said(&queue.next(start + 21 * SECOND).unwrap()), one("c", 1));
+        // One that comes late does not join what was attempted: its receiver knows that by its key.
+        queue.done(group.id, start + 11 * SECOND, Err(Failure::new("no")), 0.0);
+        queue.push(notice("e", 1, 5, 10), start + 11 * SECOND, at(11));
+        assert_eq!(said(&queue.next(start + 30 * SECOND).unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn a_message_stays_the_same_after_a_restart() {
+        let start = Instant::now();
+        let mut queue = Queue::new(pace());
+        let pending = |incident: &str, created, first_attempt_at| Pending {
+            notice: notice(incident, 1, created, 10),
+            attempts: u32::from(first_attempt_at != 0),
+            first_attempt_at: (first_attempt_at != 0).then(|| at(first_attempt_at)),
+        };
+        for pending in [
+            pending("new", 5, 0),
+            pending("a", 0, 10),
+            pending("b", 9, 10),
+            pending("alone", 6, 17),
+        ] {
+            queue.load(pending, start, at(20));
+        }
+        let mut messages: Vec<_> = std::iter::from_fn(|| queue.next(start))
+            .map(|attempt| said(&attempt))
+            .collect();
+        messages.sort();
+        assert_eq!(
+            messages,
+            [
+                vec![("a".to_owned(), 1), ("b".to_owned(), 1)],
+                one("alone", 1),
+                one("new", 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn after_its_time_a_notice_is_given_up_and_the_next_one_goes() {
+        let start = Instant::now();
+        let mut queue = Queue::new(pace());
+        queue.load(
+            Pending {
+                notice: notice("a", 1, 0, 0),
+                attempts: 7,
+                first_attempt_at: Some(at(0)),
+            },
+            start,
+            at(24 * 3600 - 60),
+        );
+        queue.push(notice("a", 2, 5, 0), start, at(24 * 3600));
+        let attempt = queue.next(start).unwrap();
+        let settled = queue.done(attempt.id, start, Err(Failure::lasting("no")), 1.0);
+        assert!(matches!(settled[0].outcome, DeliveryOutcome::Failed(_)));
+        // The last attempt is made when the day is over, not when the back-off would have it.
+        let end = start + 60 * SECOND;
+        assert_eq!(queue.wake_at(), Some(end));
+        let attempt = queue.next(end).unwrap();
+        let settled = queue.done(attempt.id, end, Err(Failure::new("still no")), 1.0);
+        let DeliveryOutcome::GivenUp(why) = &settled[0].outcome else {
+            panic!("{settled:?}");
+        };
+        assert_eq!(why.as_str(), "given up after 1day and 9 attempts: still no");
+        assert_eq!(said(&queue.next(end).unwrap()), one("a", 2));
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_silence_gets_it() {
+        let start = Instant::now();
+        let mut queue = Queue::new(pace());
+        queue.push(notice("a", 1, 0, 0), start, at(0));
+        let attempt = queue.next(start).unwrap();
+        let busy = Failure {
+            retry_after: Some(90 * SECOND),
+            whole_channel: true,
+            ..Failure::new("HTTP 429")
+        };
+        queue.done(attempt.id, start, Err(busy), 0.5);
+        queue.push(notice("b", 1, 1, 0), start, at(1));
+        assert!(queue.next(start + 89 * SECOND).is_none());
+        assert!(queue.next(start + 90 * SECOND).is_some());
+        // Nobody can ask for a year.
+        let attempt = queue.next(start + 90 * SECOND).unwrap();
+        let year = Failure {
+            retry_after: Some(365 * LONGEST_WAIT),
+            ..Failure::new("HTTP 503")
+        };
+        queue.done(attempt.id, start, Err(year), 0.5);
+        assert!(
+            queue
+                .retries
+                .iter()
+                .all(|(at, _)| *at <= start + LONGEST_WAIT)
+        );
+    }
+
+    #[test]
+    fn a_channel_that_is_gone_gives_everything_up() {
+        let start = Instant::now();
+        let mut queue = Queue::new(pace());
+        for (incident, sequence) in [("a", 1), ("a", 2), ("b", 1), ("c", 1)] {
+            queue.push(notice(incident, sequence, 0, 0), start, at(0));
+        }
+        let running = queue.next(start).unwrap();
+        let failed = queue.next(start).unwrap();
+        queue.done(failed.id, start, Err(Failure::new("no")), 1.0);
+        let settled = queue.abandon(&"gone".into());
+        assert_eq!(settled.len(), 3, "{settled:?}");
+        assert!(queue.next(start + 3600 * SECOND).is_none());
+        let settled = queue.done(running.id, start, Err(Failure::new("no")), 0.0);
+        assert_eq!(settled[0].outcome, DeliveryOutcome::GivenUp("gone".into()));
+        assert_eq!((queue.held(), queue.lines.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_has_no_room_is_not_held() {
+        let start = Instant::now();
+        let mut queue = Queue::new(pace());
+        for sequence in 1..=HELD as u32 {
+            assert!(queue.push(notice("a", sequence, 0, 0), start, at(0)));
+        }
+        assert!(!queue.push(notice("b", 1, 0, 0), start, at(0)));
+        assert!(queue.push(notice("a", 1, 0, 0), start, at(0)));
+    }
+
+    /// What the world does in a simulation.
+    #[derive(Clone, Debug)]
+    struct World {
+        /// Of each incident: when it begins, seconds between its notices, how many, seconds of its group.
+        incidents: Vec<(u64, u64, u32, u64)>,
+        /// What becomes of each attempt, over and over: 0 and 1 deliver, the others fail in some way.
+        outcomes: Vec<u8>,
+        /// Seconds that attempts take, over and over.
+        lengths: Vec<u64>,
+        /// After so many steps the process is killed, over and over.
+        kill_every: usize,
+        jitter: f64,
+        limit: Option<u32>,
+    }
+
+    fn worlds() -> impl Strategy<Value = World> {
+        (
+            prop::collection::vec((0..60_u64, 0..40_u64, 1..5_u32, 0..2_u64), 1..12),
+            prop::collection::vec(0..6_u8, 1..9),
+            prop::collection::vec(0..15_u64, 1..5),
+            prop_oneof![Just(usize::MAX), 5..60_usize],
+            0.0..1.0_f64,
+            prop::option::of(1..4_u32),
+        )
+            .prop_filter("something has to be delivered", |world| {
+                world.1.iter().any(|outcome| *outcome < 2)
+            })
+            .prop_map(
+                |(incidents, outcomes, lengths, kill_every, jitter, limit)| World {
+                    incidents,
+                    outcomes,
+                    lengths,
+                    kill_every,
+                    jitter,
+                    limit,
+                },
+            )
+    }
+
+    fn failure(kind: u8) -> Failure {
+        match kind {
+            2 => Failure::lasting("HTTP 404"),
+            3 => Failure {
+                retry_after: Some(30 * SECOND),
+                whole_channel: true,
+                ..Failure::new("HTTP 429")
+            },
+            _ => Failure::new("HTTP 500"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        /// Whatever happens: every notice is delivered, in the order of its incident; once, but for what a kill cut
+        /// off; never too many at once, or faster than the limit; and there always is a next moment.
+        #[test]
+        fn nothing_is_lost_doubled_or_out_of_order(world in worlds()) {
+            let start = Instant::now();
+            let mut pace = pace();
+            pace.rate_limit = world.limit.map(|count| Frequency { count, within: 10 * SECOND });
+            let mut kept: BTreeMap<(String, u32), Pending> = BTreeMap::new();
+            let mut coming: Vec<Notice> = Vec::new();
+            for (index, (begin, step, count, group)) in world.incidents.iter().enumerate() {
+                for n in 0..*count {
+                    coming.push(notice(&format!("i{index}"), n + 1, begin + u64::from(n) * step, group * 10));
+                }
+            }
+            coming.sort_by_key(|n| (n.created_at, n.incident.id.clone(), n.sequence));
+            coming.reverse();
+            let all: BTreeSet<_> = coming.iter().map(|n| (n.incident.id.clone(), n.sequence)).collect();
+            let mut queue = Queue::new(pace);
+            let mut running: Vec<(u64, Attempt, SystemTime)> = Vec::new();
+            let mut received: Vec<(String, u32)> = Vec::new();
+            let mut cut_off: BTreeSet<(String, u32)> = BTreeSet::new();
+            let mut starts: Vec<u64> = Vec::new();
+            let (mut clock, mut attempts, mut steps) = (0_u64, 0_usize, 0_usize);
+            loop {
+                steps += 1;
+                prop_assert!(steps < 20_000, "it does not come to an end");
+                let (now, wall) = (start + clock as u32 * SECOND, at(clock));
+                while coming.last().is_some_and(|n| n.created_at <= wall) {
+                    let notice = coming.pop().unwrap();
+                    let pending = Pending { notice: notice.clone(), attempts: 0, first_attempt_at: None };
+                    kept.insert((notice.incident.id.clone(), notice.sequence), pending);
+                    prop_assert!(queue.push(notice, now, wall));
+                }
+                if steps.is_multiple_of(world.kill_every) {
+                    // What runs may have arrived, and nobody has noted it.
+                    for (_, attempt, _) in running.drain(..) {
+                        cut_off.extend(said(&attempt));
+                        received.extend(said(&attempt));
+                    }
+                    starts.clear();
+                    queue = Queue::new(pace);
+                    for pending in kept.values() {
+                        prop_assert!(queue.load(pending.clone(), now, wall));
+                    }
+                }
+                running.sort_by_key(|(end, ..)| *end);
+                while running.first().is_some_and(|(end, ..)| *end <= clock) {
+                    let (_, attempt, begun) = running.remove(0);
+                    let kind = world.outcomes[attempts % world.outcomes.len()];
+                    attempts += 1;
+                    let result = if kind < 2 { Ok(()) } else { Err(failure(kind)) };
+                    if result.is_ok() {
+                        received.extend(said(&attempt));
+                    }
+                    for settled in queue.done(attempt.id, now, result, world.jitter) {
+                        let key = (settled.incident, settled.sequence);
+                        match settled.outcome {
+                            DeliveryOutcome::Delivered => drop(kept.remove(&key)),
+                            DeliveryOutcome::Failed(_) => {
+                                let pending = kept.get_mut(&key).unwrap();
+                                pending.attempts = settled.attempts;
+                                pending.first_attempt_at.get_or_insert(begun);
+                            }
+                            DeliveryOutcome::GivenUp(why) => prop_assert!(false, "{why}"),
+                        }
+                    }
+                }
+                while let Some(attempt) = queue.next(now) {
+                    let causes: BTreeSet<_> = attempt.message.notices().map(|n| n.event.as_str()).collect();
+                    prop_assert_eq!(causes.len(), 1);
+                    let length = world.lengths[attempts % world.lengths.len()];
+                    running.push((clock + length, attempt, wall));
+                    starts.push(clock);
+                    prop_assert!(running.len() <= AT_ONCE);
+                    if let Some(limit) = world.limit {
+                        let recent = starts.iter().filter(|at| **at + 10 > clock).count();
+                        prop_assert!(recent <= limit as usize, "{:?}", starts);
+                    }
+                }
+                prop_assert_eq!(queue.running(), running.len());
+                if kept.is_empty() && coming.is_empty() {
+                    break;
+                }
+                // On to the next moment at which something happens.
+                let wake = queue.wake_at().map(|at| {
+                    let rest = at.saturating_duration_since(start);
+                    rest.as_secs() + u64::from(rest.subsec_nanos() > 0)
+                });
+                let end = running.iter().map(|(end, ..)| *end).min();
+                let next = coming.last().map(|n| n.created_at.duration_since(at(0)).unwrap().as_secs());
+                let moment = [wake, end, next].into_iter().flatten().min();
+                prop_assert!(moment.is_some(), "nothing will ever happen");
+                clock = moment.unwrap().max(clock);
+            }
+            prop_assert_eq!(queue.held(), 0);
+            let got: BTreeSet<_> = received.iter().cloned().collect();
+            prop_assert_eq!(got, all);
+            let mut last: HashMap<String, u32> = HashMap::new();
+            let mut seen: BTreeSet<(String, u32)> = BTreeSet::new();
+            for (incident, sequence) in received {
+                let again = !seen.insert((incident.clone(), sequence));
+                prop_assert!(!again || cut_off.contains(&(incident.clone(), sequence)), "{} {} twice", incident, sequence);
+                let before = last.insert(incident.clone(), sequence).unwrap_or(0);
+                prop_assert!(sequence == before + 1 || (again && sequence == before), "{} {} after {}", incident, sequence, before);
+            }
+        }
+
+        #[test]
+        fn a_back_off_keeps_its_bounds(attempts in 1..u32::MAX, jitter in -1.0..2.0_f64, lasting: bool) {
+            let pace = pace();
+            let wait = backoff(&pace, attempts, lasting, jitter);
+            prop_assert!(wait <= pace.retry_max);
+            if lasting {
+                prop_assert!(wait >= pace.retry_max / 2);
+            } else if attempts < 8 {
+                prop_assert!(wait <= pace.retry_first * 2_u32.pow(attempts - 1));
+            }
+        }
+    }
+}

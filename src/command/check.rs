@@ -1,5 +1,6 @@
 //! `mcpprobe check`: probe once, print, exit.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -111,12 +112,15 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, Files), Trouble> {
     let env = |name: &str| std::env::var(name).ok();
     let mut targets = Vec::new();
     let mut files = Files::default();
+    let mut doubts = BTreeSet::new();
     if !args.command.is_empty() {
         targets.push(AdHoc::Command(args.command.clone()).target(profile, &env)?);
     }
     for name in &args.targets {
         if name.contains("://") {
-            targets.push(AdHoc::Url(name.clone()).target(profile, &env)?);
+            let url = AdHoc::Url(name.clone());
+            doubts.extend(url.doubts(&env));
+            targets.push(url.target(profile, &env)?);
         } else {
             let config = load_with(Path::new(name), profile)?;
             targets.extend(config.targets);
@@ -125,6 +129,9 @@ fn targets(args: &CheckArgs) -> Result<(Vec<Target>, Files), Trouble> {
                 schedule: config.schedule,
             };
         }
+    }
+    for doubt in doubts {
+        terminal::complain(&format!("warning: {doubt}"));
     }
     if targets.is_empty() {
         return Err("there is no [[server]] to check".to_owned().into());

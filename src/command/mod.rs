@@ -1,5 +1,6 @@
 //! One file per subcommand: puts the stages together and acts.
 
+mod channels;
 mod check;
 mod config_check;
 mod correlate;
@@ -8,6 +9,7 @@ mod incidents;
 mod live;
 mod silence;
 mod status;
+mod store;
 mod terminal;
 mod watch;
 
@@ -94,6 +96,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Silence { action } => silence::run(&action),
         Command::Correlate(args) => correlate::run(&args).await,
         Command::Explain(args) => explain::run(&args),
+        Command::Store { action } => store::run(&action),
+        Command::Channels(args) => channels::run(&args).await,
         Command::Config {
             action: ConfigAction::Check { file },
         } => config_check::run(&file),

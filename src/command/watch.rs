@@ -50,7 +50,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
             }),
             per_host: config.schedule.per_host,
         },
-        store: config.store.path,
+        store: config.store,
         telemetry,
         traces: config.traces,
         format,

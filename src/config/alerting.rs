@@ -171,7 +171,7 @@ pub(super) fn severity_words() -> Vec<(&'static str, Severity)> {
 }
 
 impl RawAlerting {
-    /// What it means; `channels` of the result is empty.
+    /// What it means, but for the channels.
     pub(super) fn check(
         self,
         names: &Names<'_>,

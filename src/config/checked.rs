@@ -1,20 +1,21 @@
 //! What it means: the typed values judged, all complaints at once.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Config;
 use super::alerting::Names;
+use super::channel::{RawChannel, check_channels};
 use super::complaint::Complaint;
 use super::keys::Typed;
 use super::parent;
 use super::raw::{RawFile, RawServer};
 use super::server::ServerChecker;
+use super::store::check_store;
 use super::substitute::{Sources, Substituted, substitute};
 use super::telemetry::check_telemetry;
 use super::traces::check_traces;
-use super::{Config, StoreSettings};
-use crate::model::Profile;
+use crate::model::{Alerting, Profile};
 
 /// Judges a whole file.
 pub(super) fn check(
@@ -38,23 +39,18 @@ pub(super) fn check(
         .collect();
     parent::check(&raw.servers, out);
     let names = Names {
-        channels: raw.channels.iter().map(String::as_str).collect(),
+        channels: raw.channels.iter().filter_map(RawChannel::name).collect(),
         ..names(&raw.defaults, &raw.servers)
     };
     let alerting = raw.alerting.check(&names, sources, out);
-    let path = raw
-        .store_path
-        .and_then(|path| out.substitute(&path, sources))
-        .map_or_else(
-            || PathBuf::from("mcpprobe.db"),
-            |path| PathBuf::from(path.value),
-        );
+    let alerting = Alerting {
+        channels: check_channels(&raw.channels, sources, out),
+        ..alerting
+    };
     Config {
         targets,
         schedule: raw.schedule,
-        store: StoreSettings {
-            path: sources.folder.join(path),
-        },
+        store: check_store(raw.store, sources, out),
         telemetry,
         traces,
         alerting,

@@ -62,6 +62,16 @@ const HARMLESS: &[&str] = &[
     "repeat",
     "hours",
     "duration",
+    "type",
+    "group",
+    "retry_first",
+    "retry_max",
+    "give_up_after",
+    "rate_limit",
+    "fallback",
+    "resend",
+    "tls",
+    "format",
 ];
 
 /// The same text, byte by byte as long, so that marks keep their place.

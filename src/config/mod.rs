@@ -3,12 +3,14 @@
 //! All complaints come at once, each with its line. Nothing here probes or connects.
 
 mod alerting;
+mod channel;
 mod checked;
 mod client_tls;
 mod complaint;
 mod control;
 mod cron;
 mod endpoint;
+mod environment;
 mod expect;
 mod header;
 mod heartbeat;
@@ -21,6 +23,7 @@ mod profile;
 mod raw;
 mod route;
 mod server;
+mod store;
 mod substitute;
 mod telemetry;
 mod timing;
@@ -31,9 +34,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use environment::ProxyOfEnvironment;
+
 use crate::model::{
-    Alerting, CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Secret, Target, Timing,
-    TraceContext, TracesSettings,
+    Alerting, CommandLine, Endpoint, Profile, ReceiverSettings, Redirects, Retention, Secret,
+    Target, Timing, TraceContext, TracesSettings,
 };
 
 pub use complaint::{Complaint, Complaints, Source};
@@ -82,6 +87,8 @@ pub struct ScheduleSettings {
 pub struct StoreSettings {
     /// The SQLite file; relative paths are relative to the configuration file.
     pub path: PathBuf,
+    /// How long what is kept.
+    pub keep: Retention,
 }
 
 /// `[telemetry]`.
@@ -245,6 +252,23 @@ pub enum AdHoc {
 }
 
 impl AdHoc {
+    /// A sentence for each variable of a proxy that was meant for it and cannot be used.
+    pub fn doubts(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+        let address = match self {
+            // Nothing is in the way to a socket of this machine.
+            Self::Url(url) => endpoint::parse_address(url)
+                .ok()
+                .filter(|address| address.socket.is_none()),
+            Self::Command(_) => None,
+        };
+        let endpoint = address.map(|address| {
+            endpoint::http_endpoint(address, String::new(), Vec::new(), &mut Vec::new())
+        });
+        endpoint
+            .map(|endpoint| ProxyOfEnvironment::of(env, &endpoint.url, &mut Vec::new()).doubts)
+            .unwrap_or_default()
+    }
+
     /// The target. Without a profile it is the default one; a proxy is what the environment says, looked up by `env`.
     ///
     /// # Errors
@@ -262,13 +286,8 @@ impl AdHoc {
                     .map_err(|problem| format!("this is no usable URL: {shown}: {problem}"))?;
                 let mut endpoint =
                     endpoint::http_endpoint(address, shown, Vec::new(), &mut secrets);
-                let sources = substitute::Sources {
-                    env,
-                    folder: Path::new("."),
-                    now: SystemTime::now(),
-                };
-                endpoint.network.proxy =
-                    network::proxy_of_environment(&sources, &endpoint.url, &mut secrets);
+                let found = ProxyOfEnvironment::of(env, &endpoint.url, &mut secrets);
+                endpoint.network.proxy = found.proxy;
                 Endpoint::Http(Box::new(endpoint))
             }
             Self::Command(words) => {

@@ -4,9 +4,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use base64::Engine;
-use http::HeaderValue;
-use hyper_util::client::proxy::matcher::Matcher;
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
@@ -16,10 +13,11 @@ use super::checked::Findings;
 use super::client_tls::TlsFiles;
 use super::complaint::Complaint;
 use super::endpoint::take_credentials;
+use super::environment::ProxyOfEnvironment;
 use super::keys::Typed;
 use super::raw::RawNetwork;
 use super::substitute::Sources;
-use crate::model::{IpFamily, Network, Proxy, Secret, TlsSettings};
+use crate::model::{HttpEndpoint, IpFamily, Network, Proxy, Secret, TlsFileNames, TlsSettings};
 
 const DNS_PORT: u16 = 53;
 
@@ -40,7 +38,11 @@ pub(super) type KnownFiles = HashMap<[Option<String>; 3], Trust>;
 pub(super) type Trust = (Option<Arc<RootCertStore>>, Option<Arc<CertifiedKey>>);
 
 impl NetworkChecker<'_> {
-    pub(super) fn network(&mut self, url: &Url, secrets: &mut Vec<Secret>) -> Network {
+    pub(super) fn network(
+        &mut self,
+        endpoint: &HttpEndpoint,
+        secrets: &mut Vec<Secret>,
+    ) -> Network {
         let source_address = self.source_address();
         let family = self.family();
         if let (Some(family), Some(source)) = (family, &source_address)
@@ -53,7 +55,7 @@ impl NetworkChecker<'_> {
             );
         }
         Network {
-            proxy: self.proxy(url, secrets),
+            proxy: self.proxy(endpoint, secrets),
             resolver: self.resolver(),
             family,
             source_address: source_address.map(|source| source.value),
@@ -67,7 +69,20 @@ impl NetworkChecker<'_> {
             identity,
             server_name: self.server_name(),
             insecure_skip_verify: self.skip_verify(),
+            files: TlsFileNames {
+                ca_file: self.shown_path(pick(&self.own.ca_file, &self.defaults.ca_file)),
+                cert_file: self.shown_path(pick(&self.own.cert_file, &self.defaults.cert_file)),
+                key_file: self.shown_path(pick(&self.own.key_file, &self.defaults.key_file)),
+            },
         }
+    }
+
+    fn shown_path(&self, typed: Option<&Typed<String>>) -> Option<String> {
+        let typed = &typed?.value;
+        if typed.contains("${") {
+            return Some(typed.clone());
+        }
+        Some(self.sources.folder.join(typed).display().to_string())
     }
 
     fn trust(&mut self) -> Trust {
@@ -153,9 +168,21 @@ impl NetworkChecker<'_> {
     }
 
     /// `proxy`, or else what `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say for this URL.
-    fn proxy(&mut self, url: &Url, secrets: &mut Vec<Secret>) -> Option<Proxy> {
+    fn proxy(&mut self, endpoint: &HttpEndpoint, secrets: &mut Vec<Secret>) -> Option<Proxy> {
         let Some(typed) = pick(&self.own.proxy, &self.defaults.proxy) else {
-            return proxy_of_environment(self.sources, url, secrets);
+            let found = ProxyOfEnvironment::of(self.sources.env, &endpoint.url, secrets);
+            // Nothing is in the way to a socket of this machine.
+            let doubts = found.doubts.into_iter();
+            for title in doubts.filter(|_| endpoint.socket.is_none()) {
+                self.out.warning(Complaint {
+                    title,
+                    span: None,
+                    label: String::new(),
+                    help: Some("`proxy` in the file says otherwise, \"off\" for none".to_owned()),
+                    file: None,
+                });
+            }
+            return found.proxy;
         };
         if typed.value == "off" {
             return None;
@@ -218,68 +245,8 @@ fn pick<'a, T>(own: &'a Option<T>, defaults: &'a Option<T>) -> Option<&'a T> {
     own.as_ref().or(defaults.as_ref())
 }
 
-/// The proxy that the environment names for `url`, by the rules of curl.
-pub(super) fn proxy_of_environment(
-    sources: &Sources<'_>,
-    url: &Url,
-    secrets: &mut Vec<Secret>,
-) -> Option<Proxy> {
-    let named = |lower: &str, upper: &str| {
-        (sources.env)(lower)
-            .or_else(|| (sources.env)(upper))
-            .filter(|value| !value.is_empty())
-    };
-    let https = named("https_proxy", "HTTPS_PROXY");
-    let http = named("http_proxy", "HTTP_PROXY");
-    let all = named("all_proxy", "ALL_PROXY");
-    // Nearly always there is none: then no target costs more than these three looks.
-    if https.is_none() && http.is_none() && all.is_none() {
-        return None;
-    }
-    let not_for = named("no_proxy", "NO_PROXY").unwrap_or_default();
-    // For curl that is every host; the matcher takes it for the name of one.
-    if not_for.trim() == "*" {
-        return None;
-    }
-    let matcher = Matcher::builder()
-        .all(all.unwrap_or_default())
-        .https(https.unwrap_or_default())
-        .http(http.unwrap_or_default())
-        .no(not_for)
-        .build();
-    let found = matcher.intercept(&url.as_str().parse().ok()?)?;
-    let proxy = Url::parse(&found.uri().to_string()).ok()?;
-    if !matches!(proxy.scheme(), "http" | "https") {
-        return None;
-    }
-    let mut proxy = proxy_at(proxy, secrets);
-    if let Some(authorization) = found.basic_auth() {
-        let mut authorization = authorization.clone();
-        authorization.set_sensitive(true);
-        secrets.extend(secrets_of_basic(&authorization));
-        proxy.authorization = Some(authorization);
-    }
-    Some(proxy)
-}
-
-/// What Basic authentication hides: the pair as it is sent, and the password.
-fn secrets_of_basic(value: &HeaderValue) -> Vec<Secret> {
-    let text = value.to_str().unwrap_or_default();
-    let pair = text.split(' ').next_back().unwrap_or_default();
-    let decoded = base64::engine::general_purpose::STANDARD
-        .decode(pair)
-        .unwrap_or_default();
-    let decoded = String::from_utf8_lossy(&decoded);
-    let password = decoded.split_once(':').map(|(_, password)| password);
-    [Some(pair), password]
-        .into_iter()
-        .flatten()
-        .map(Secret::new)
-        .collect()
-}
-
 /// A proxy whose URL may hold a user and a password.
-fn proxy_at(mut url: Url, secrets: &mut Vec<Secret>) -> Proxy {
+pub(super) fn proxy_at(mut url: Url, secrets: &mut Vec<Secret>) -> Proxy {
     let authorization = take_credentials(&mut url, secrets);
     Proxy { url, authorization }
 }

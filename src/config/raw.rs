@@ -6,9 +6,11 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::alerting::{RawAlerting, Tables};
+use super::channel::{self, RawChannel};
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
+use super::store::{RawStore, read_store};
 use super::{CONCURRENCY, ScheduleSettings};
 use crate::model::{EraMode, OtlpProtocol, Redirects, TraceContext};
 
@@ -63,12 +65,11 @@ pub(super) struct RawFile {
     pub(super) defaults: RawServer,
     pub(super) servers: Vec<RawServer>,
     pub(super) schedule: ScheduleSettings,
-    pub(super) store_path: Option<Typed<String>>,
+    pub(super) store: RawStore,
     pub(super) telemetry: Option<RawTelemetry>,
     pub(super) traces: Option<RawTraces>,
     pub(super) alerting: RawAlerting,
-    /// The names that are given to a `[[channel]]`.
-    pub(super) channels: Vec<String>,
+    pub(super) channels: Vec<RawChannel>,
 }
 
 /// A `[[server]]`, or `[defaults]`.
@@ -199,14 +200,15 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         schedule: schedule
             .map(|table| read_schedule(table, complaints))
             .unwrap_or_default(),
-        store_path: store
-            .and_then(|table| Keys::of(table, "[store]", &["path"], complaints).text("path")),
+        store: store
+            .map(|table| read_store(table, complaints))
+            .unwrap_or_default(),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
         traces: traces.map(|table| read_traces(table, traces_span, complaints)),
         alerting: alerting.read(complaints),
         channels: channels
             .into_iter()
-            .filter_map(|(table, _)| Some(table.get("name")?.get_ref().as_str()?.to_owned()))
+            .map(|(table, span)| channel::read(table, span, complaints))
             .collect(),
     }
 }

@@ -375,7 +375,7 @@ impl<'a> ServerChecker<'a> {
             files: &mut self.files,
             out: self.out,
         };
-        endpoint.network = checker.network(&endpoint.url, secrets);
+        endpoint.network = checker.network(&endpoint, secrets);
         endpoint.tls = checker.tls();
         if let (Some(wanted), Some(found)) = (endpoint.network.family, family_of(&endpoint.url))
             && wanted != found

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::StoreSettings;
 use crate::correlate::{Jaeger, Learnt};
 use crate::model::{
     AlertChange, Incident, IncidentKind, ProbeResult, Resolution, Severity, Target, Timing,
@@ -97,8 +98,8 @@ pub struct Parts {
     pub targets: Vec<Arc<Target>>,
     /// How many at once.
     pub limits: Limits,
-    /// The store's file.
-    pub store: std::path::PathBuf,
+    /// `[store]`.
+    pub store: StoreSettings,
     /// The way out for spans.
     pub telemetry: Telemetry,
     /// `[traces]`.
@@ -122,7 +123,11 @@ impl Daemon {
         let warn = move |text: &str| {
             output.warning(&line::message(format, SystemTime::now(), "warning", text));
         };
-        let (writer, recalled) = Writer::open(&parts.store, Callbacks::warnings(warn))?;
+        let (writer, recalled) = Writer::open(
+            &parts.store.path,
+            parts.store.keep,
+            Callbacks::warnings(warn),
+        )?;
         let targets: Arc<[Arc<Target>]> = parts.targets.into();
         let inquiry = match parts.traces {
             None => None,
@@ -131,7 +136,7 @@ impl Daemon {
                     format!("cannot make a client for the trace backend: {error}")
                 })?;
                 Some(Inquiry {
-                    store: parts.store.clone(),
+                    store: parts.store.path.clone(),
                     jaeger: Arc::new(jaeger),
                     settings,
                     targets: Arc::clone(&targets),

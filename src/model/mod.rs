@@ -19,6 +19,7 @@ mod profile;
 mod reason;
 mod receiver;
 mod result;
+mod retention;
 mod state;
 mod status;
 mod target;
@@ -57,11 +58,13 @@ pub use result::{
     Dialect, Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo,
     SessionEnd, Shortfall,
 };
+pub use retention::Retention;
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
     CommandLine, Endpoint, EraMode, Header, HttpEndpoint, IpFamily, Network, Proxy, Redirects,
-    Secret, ServiceName, Target, Timing, TlsSettings, TraceContext, TracesSettings, Transport,
+    Secret, ServiceName, Target, Timing, TlsFileNames, TlsSettings, TraceContext, TracesSettings,
+    Transport,
 };
 pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use tls::{ClientTls, Identity, Pem};

@@ -130,6 +130,12 @@ impl ProbeResult {
         self.started_at + self.duration
     }
 
+    /// The layer that failed, or whose expectation did not hold.
+    pub fn failed_layer(&self) -> Option<Layer> {
+        let shortfall = self.shortfall.as_ref().map(|shortfall| shortfall.layer);
+        self.failure.as_ref().map(|f| f.layer).or(shortfall)
+    }
+
     /// Why the target is not simply up: of the layer that failed, or of the expectation that did not hold.
     pub fn reason(&self) -> Option<Reason> {
         match &self.failure {

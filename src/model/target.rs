@@ -270,6 +270,19 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
     /// Any certificate will do.
     pub insecure_skip_verify: bool,
+    /// What was read, for people.
+    pub files: TlsFileNames,
+}
+
+/// The files of [`TlsSettings`]: whole paths, or as they were typed where a variable is in them.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFileNames {
+    /// `ca_file`.
+    pub ca_file: Option<String>,
+    /// `cert_file`.
+    pub cert_file: Option<String>,
+    /// `key_file`.
+    pub key_file: Option<String>,
 }
 
 /// A program to start.

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::http::too_large;
 use super::limits;
-use super::rpc::{self, Answer, Incoming};
+use super::rpc::{self, Answer, Incoming, ServerRequest};
 use super::sse::SseReader;
 use crate::model::Reason;
 
@@ -12,6 +12,8 @@ pub(super) struct AnswerSearch {
     pub(super) reader: SseReader,
     /// The id of an answer to another request.
     pub(super) mismatch: Option<String>,
+    /// Requests of the server's, to be answered: as many as one piece had.
+    pub(super) requests: Vec<ServerRequest>,
     id: u64,
     bytes: usize,
     messages: usize,
@@ -23,6 +25,7 @@ impl AnswerSearch {
         Self {
             reader: SseReader::new(limits::MAX_ANSWER),
             mismatch: None,
+            requests: Vec::new(),
             id,
             bytes: 0,
             messages: 0,
@@ -36,6 +39,7 @@ impl AnswerSearch {
             return Err(too_large(limits::MAX_STREAM));
         }
         let (id, messages, mismatch) = (self.id, &mut self.messages, &mut self.mismatch);
+        let requests = &mut self.requests;
         let mut found = None;
         let read = self.reader.push(piece, |kind, data| {
             *messages += 1;
@@ -43,6 +47,7 @@ impl AnswerSearch {
                 match rpc::decode(data, id) {
                     Ok(Incoming::Answer(answer)) => found = Some(Ok(answer)),
                     Ok(Incoming::Mismatch(other)) => *mismatch = Some(other),
+                    Ok(Incoming::Request(request)) => requests.push(request),
                     Ok(Incoming::Other) => {}
                     Err(fault) => found = Some(Err(fault)),
                 }

@@ -9,7 +9,7 @@ use super::record::{Record, Step};
 use super::rpc::Answer;
 use super::stdio::StdioChannel;
 use super::streamable_http::StreamableHttp;
-use crate::model::{Endpoint, SessionEnd, Target, Transport};
+use crate::model::{Endpoint, Secret, SessionEnd, Target, Transport};
 
 /// One request or notification to be sent.
 pub(super) struct Call {
@@ -180,6 +180,14 @@ impl<'t> Channel<'t> {
         match self {
             Self::Http(_) => true,
             Self::Stdio(stdio) => stdio.is_running(),
+        }
+    }
+
+    /// What a server handed out that nobody may see.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Self::Http(http) => http.streamable.client.cookies.secrets(),
+            Self::Stdio(_) => Vec::new(),
         }
     }
 

@@ -68,6 +68,7 @@ async fn tcp(url: &Url, network: &Network, record: &mut Record) -> Result<TcpStr
     let stream = connect::connect(&addresses, network.source_address).await;
     record.phase(Phase::Connect, start);
     let stream = stream?;
+    record.reached = stream.peer_addr().ok();
     record.say(|| match (stream.peer_addr(), stream.local_addr()) {
         (Ok(peer), Ok(own)) => format!("connected to {peer} from {own}"),
         _ => "connected".to_owned(),

@@ -1,6 +1,6 @@
 //! The head of an answer: what its status and content type mean for MCP.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -114,15 +114,4 @@ pub(super) fn bad_content_type(head: &Head) -> Fault {
         None => format!("HTTP {} without a content type", status.as_u16()),
     };
     Fault::new(Reason::ContentType, message).with_status(status.as_u16())
-}
-
-/// We ask for no compression: what comes compressed all the same cannot be read by every client.
-pub(super) fn compressed(head: &Head) -> Option<Fault> {
-    let encoding = head.headers().get(CONTENT_ENCODING)?;
-    let message = format!(
-        "the answer is compressed ({}), which was not asked for",
-        shown(encoding)
-    );
-    (encoding != "identity")
-        .then(|| Fault::new(Reason::DecodeFailed, message).with_status(head.status().as_u16()))
 }

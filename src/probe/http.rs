@@ -14,6 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
+use super::body::Body;
 use super::fault::{Fault, reason_of_io};
 use super::gauge::{Gauge, Gauged};
 use super::limits;
@@ -187,12 +188,12 @@ impl Connection {
         Ok(answer)
     }
 
-    /// The next piece of a body; `None` at its end.
-    pub(super) async fn read(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
+    /// The next piece of a body, decoded; `None` at its end.
+    pub(super) async fn read(&mut self, body: &mut Body) -> Result<Option<Bytes>, Fault> {
         loop {
             // Whoever sends a body byte by byte shall not keep this thread from other probes.
             tokio::task::coop::consume_budget().await;
-            match Self::drive(&mut self.driver, &mut self.broken, body.frame()).await {
+            match Self::drive(&mut self.driver, &mut self.broken, body.incoming.frame()).await {
                 None => {
                     self.used = true;
                     self.gauge.limit();
@@ -200,8 +201,15 @@ impl Connection {
                 }
                 Some(Ok(frame)) => {
                     // Trailers carry nothing for us.
-                    if let Ok(data) = frame.into_data() {
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    let Some(coding) = &mut body.coding else {
                         return Ok(Some(data));
+                    };
+                    let decoded = coding.decode(&data)?;
+                    if !decoded.is_empty() {
+                        return Ok(Some(decoded));
                     }
                 }
                 Some(Err(error)) => return Err(body_fault(&error)),
@@ -210,11 +218,7 @@ impl Connection {
     }
 
     /// Reads a whole body of at most `limit` bytes.
-    pub(super) async fn read_all(
-        &mut self,
-        body: &mut Incoming,
-        limit: usize,
-    ) -> Result<Bytes, Fault> {
+    pub(super) async fn read_all(&mut self, body: &mut Body, limit: usize) -> Result<Bytes, Fault> {
         let Some(first) = self.read(body).await? else {
             return Ok(Bytes::new());
         };
@@ -243,7 +247,7 @@ impl Connection {
 
     /// Waits a moment for a body that has told us all we need to end, so that the connection can
     /// be used again; answers whether it did.
-    pub(super) async fn ends_within(&mut self, body: &mut Incoming, grace: Duration) -> bool {
+    pub(super) async fn ends_within(&mut self, body: &mut Body, grace: Duration) -> bool {
         let end = async {
             while let Ok(piece) = self.read(body).await {
                 if piece.is_none() {
@@ -436,13 +440,10 @@ mod tests {
             let mut request = Request::new(Full::new(Bytes::new()));
             *request.uri_mut() = http::Uri::from_static("/");
             let answer = connection.send(request).await?;
-            let (head, mut body) = answer.into_parts();
+            let (status, size) = (answer.status().as_u16(), head_size(answer.headers()));
+            let mut body = Body::of(answer, 100_000)?;
             let body = connection.read_all(&mut body, 100_000).await?;
-            Ok((
-                head.status.as_u16(),
-                head_size(&head.headers),
-                body.to_vec(),
-            ))
+            Ok((status, size, body.to_vec()))
         };
         let (_, answer) = tokio::join!(server, client);
         answer.map_err(|fault: Fault| fault.reason)

@@ -1,11 +1,14 @@
 //! The HTTP client of one probe: one connection at a time, to one place at a time.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, HOST, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, COOKIE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use url::Url;
 
+use super::body::Body;
+use super::cookies::Cookies;
+use super::curl::Curl;
 use super::dial::dial;
 use super::fault::Fault;
 use super::head::{ContentKind, Head, bad_status, refused};
@@ -13,11 +16,11 @@ use super::http::{AGENT, Connection};
 use super::record::{Record, Waiting};
 use super::rpc::{self, RpcError};
 use super::{limits, redirect, transcript};
-use crate::model::{HttpEndpoint, Phase, Reason, Target};
+use crate::model::{Header, HttpEndpoint, Phase, Reason, Target};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// A small answer is not worth the work, on either side.
+/// A small answer is not worth the work, on either side. What comes compressed all the same is decoded.
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
@@ -39,6 +42,7 @@ pub(super) struct HttpClient<'t> {
     /// The user's headers may be sent to `url`: it is of the endpoint's own origin, without a detour.
     pub(super) trusted: bool,
     connection: Option<Connection>,
+    pub(super) cookies: Cookies,
     /// `MCP-Protocol-Version`, once it is agreed.
     pub(super) version: Option<HeaderValue>,
 }
@@ -52,6 +56,7 @@ impl<'t> HttpClient<'t> {
             place: Place::of(&endpoint.url),
             trusted: true,
             connection: None,
+            cookies: Cookies::default(),
             version: None,
         }
     }
@@ -65,6 +70,7 @@ impl<'t> HttpClient<'t> {
             trusted: self.trusted && redirect::is_same_origin(&self.url, &url),
             url,
             connection: None,
+            cookies: self.cookies.clone(),
             version: self.version.clone(),
         }
     }
@@ -172,6 +178,7 @@ impl<'t> HttpClient<'t> {
         let head = self.connection()?.send(request).await?;
         record.phase(Phase::FirstByte, start);
         record.say_head(&head);
+        self.cookies.keep(&self.url, head.headers());
         Ok(head)
     }
 
@@ -180,27 +187,13 @@ impl<'t> HttpClient<'t> {
         let headers = request.headers();
         let method = request.method();
         let head = format!("{method} {}{}", request.uri(), transcript::headers(headers));
-        let own = self.trusted && self.url == self.endpoint.url;
-        let url = if own && self.endpoint.socket.is_none() {
-            self.endpoint.shown.clone()
-        } else {
-            self.url.to_string()
+        let curl = Curl {
+            endpoint: self.endpoint,
+            url: &self.url,
+            own: self.trusted,
+            reached: record.reached,
         };
-        let typed = |name: &HeaderName| {
-            let header = self.endpoint.headers.iter().rfind(|h| h.name == *name)?;
-            self.trusted.then(|| header.shown.clone())
-        };
-        let mut options = Vec::new();
-        if let Some(socket) = &self.endpoint.socket {
-            options.push(format!("--unix-socket '{}'", socket.display()));
-        }
-        if self.endpoint.tls.insecure_skip_verify {
-            options.push("--insecure".to_owned());
-        }
-        if let Some(proxy) = &self.endpoint.network.proxy {
-            options.push(format!("--proxy {}", proxy.url));
-        }
-        let curl = transcript::curl(method, &url, &options, headers, &typed, &draft.body);
+        let curl = curl.command(method, headers, &draft.body);
         record.say_request(head, &draft.body, curl);
     }
 
@@ -212,16 +205,38 @@ impl<'t> HttpClient<'t> {
         Ok(())
     }
 
-    pub(super) async fn read_all(
-        &mut self,
+    /// The body of an answer, to be read; `limit`: bytes that one piece of it may become by being decoded.
+    pub(super) fn body(
+        &self,
         record: &mut Record,
         head: Head,
         limit: usize,
-    ) -> Result<Bytes, Fault> {
-        let mut body = head.into_body();
-        let body = self.connection()?.read_all(&mut body, limit).await?;
-        record.say_received(&body);
+    ) -> Result<Body, Fault> {
+        let body = Body::of(head, limit)?;
+        let is_asked_for = |header: &Header| header.name == ACCEPT_ENCODING;
+        if let Some(coding) = &body.coding
+            && !(self.trusted && self.endpoint.headers.iter().any(is_asked_for))
+        {
+            record.note(format!(
+                "answers are compressed ({}) although Accept-Encoding is identity",
+                coding.name
+            ));
+        }
         Ok(body)
+    }
+
+    pub(super) async fn read_all(
+        &mut self,
+        record: &mut Record,
+        body: &mut Body,
+        limit: usize,
+    ) -> Result<Bytes, Fault> {
+        let whole = self.connection()?.read_all(body, limit).await?;
+        record.say_received(&whole);
+        if let Some(fault) = body.cut_off() {
+            record.note(fault.message);
+        }
+        Ok(whole)
     }
 
     /// The JSON-RPC error in the body of an error status.
@@ -241,7 +256,11 @@ impl<'t> HttpClient<'t> {
             self.finish(Some(head)).await;
             return Err(fault);
         }
-        let body = self.read_all(record, head, limits::MAX_ERROR_BODY);
+        let body = async {
+            let mut body = self.body(record, head, limits::MAX_ERROR_BODY)?;
+            self.read_all(record, &mut body, limits::MAX_ERROR_BODY)
+                .await
+        };
         // The status is known: a body that does not come must not turn it into a timeout.
         match tokio::time::timeout(limits::ERROR_BODY_GRACE, body).await {
             Ok(Ok(body)) => rpc::decode_error(&body).ok_or(fault),
@@ -256,7 +275,7 @@ impl<'t> HttpClient<'t> {
     pub(super) async fn finish(&mut self, head: Option<Head>) {
         let ended = match (head, &mut self.connection) {
             (Some(head), Some(connection)) => {
-                let mut body = head.into_body();
+                let mut body = Body::unread(head);
                 connection
                     .ends_within(&mut body, limits::STREAM_END_GRACE)
                     .await
@@ -324,6 +343,9 @@ impl<'t> HttpClient<'t> {
         }
         for (name, value) in own {
             headers.insert(name.clone(), value.clone());
+        }
+        if let Some(cookie) = self.cookies.header(&self.url, headers.get(COOKIE)) {
+            headers.insert(COOKIE, cookie);
         }
         headers
     }

@@ -7,15 +7,16 @@ use std::pin::pin;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming as Body;
 
 use super::answer_search::id_mismatch;
+use super::body::Body;
 use super::channel::Call;
 use super::fault::Fault;
-use super::head::{ContentKind, bad_content_type, bad_status, compressed, refused};
+use super::head::{ContentKind, bad_content_type, bad_status, refused};
 use super::http::too_large;
 use super::http_client::{Draft, HttpClient};
 use super::record::{Record, Waiting};
+use super::replies::Replies;
 use super::rpc::{self, Answer, Incoming};
 use super::sse::SseReader;
 use super::streamable_http::{EVENT_STREAM, JSON};
@@ -96,10 +97,7 @@ impl<'t> HttpSse<'t> {
         if ContentKind::of(head.headers()) != ContentKind::EventStream {
             return Err(bad_content_type(&head));
         }
-        if let Some(fault) = compressed(&head) {
-            return Err(fault);
-        }
-        self.stream.body = Some(head.into_body());
+        self.stream.body = Some(client.body(record, head, limits::MAX_STREAM)?);
         Ok(())
     }
 
@@ -150,7 +148,9 @@ impl<'t> HttpSse<'t> {
         let stream = &mut self.stream;
         // Each answer may be as large as one over Streamable HTTP.
         stream.bytes = 0;
-        let mut search = Search::new(call.id.unwrap_or_default());
+        let aside = poster.beside(poster.url.clone());
+        let replies = Replies::new(aside, draft.headers.clone(), call.modern);
+        let mut search = Search::new(call.id.unwrap_or_default(), replies);
         let (early, posted) = {
             let mut post = pin!(poster.send_on(record, call.operation, &draft));
             let early = tokio::select! {
@@ -177,6 +177,7 @@ impl<'t> HttpSse<'t> {
             .is_some_and(|head| !head.status().is_success());
         let found = match (early, posted) {
             (Some(Some(answer)), posted) => {
+                search.replies.settle(record).await;
                 poster.finish(posted).await;
                 return Ok(answer);
             }
@@ -185,6 +186,7 @@ impl<'t> HttpSse<'t> {
             (None, posted) => {
                 let found = search.find(stream).await;
                 search.tell(record);
+                search.replies.settle(record).await;
                 poster.finish(posted).await;
                 found?
             }
@@ -258,16 +260,18 @@ impl Stream<'_> {
 }
 
 /// Our answer among the events.
-struct Search {
+struct Search<'t> {
+    replies: Replies<'t>,
     id: u64,
     seen: Vec<(Vec<u8>, Vec<u8>)>,
     count: usize,
     mismatch: Option<String>,
 }
 
-impl Search {
-    fn new(id: u64) -> Self {
+impl<'t> Search<'t> {
+    fn new(id: u64, replies: Replies<'t>) -> Self {
         Self {
+            replies,
             id,
             seen: Vec::new(),
             count: 0,
@@ -291,6 +295,10 @@ impl Search {
                 self.mismatch = Some(other);
                 None
             }
+            Incoming::Request(request) => {
+                self.replies.add(request);
+                None
+            }
             Incoming::Other => None,
         })
     }
@@ -307,12 +315,19 @@ impl Search {
 
     /// Reads on until our answer; `None` at the end of the stream. Safe to be dropped while it waits.
     async fn find(&mut self, stream: &mut Stream<'_>) -> Result<Option<Answer>, Fault> {
-        while let Some(event) = stream.next().await? {
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = stream.next() => event?,
+                never = self.replies.go_on() => match never {},
+            };
+            let Some(event) = event else {
+                return Ok(None);
+            };
             if let Some(answer) = self.look_at(event)? {
                 return Ok(Some(answer));
             }
         }
-        Ok(None)
     }
 
     /// What was read while the record was lent to the POST.
@@ -320,6 +335,7 @@ impl Search {
         for (kind, data) in self.seen.drain(..) {
             record.say_event(&kind, &data);
         }
+        self.replies.tell(record);
         if self.mismatch.is_some() {
             record.note("an answer to a request that we did not send came before ours");
         }

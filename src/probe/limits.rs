@@ -35,6 +35,19 @@ pub(super) const MAX_ERROR_BODY: usize = 64 * 1024;
 /// answering is not answering: `body_too_large`.
 pub(super) const MAX_MESSAGES: usize = 1_000;
 
+/// Id of a request of the server's, bytes: it is sent back. One with a larger id is not answered.
+pub(super) const MAX_SERVER_ID: usize = 1024;
+
+/// Cookies of one probe: twice what load balancers and gateways in a row set. Later ones are not kept.
+pub(super) const MAX_COOKIES: usize = 20;
+
+/// Name and value of a cookie, bytes: what browsers keep. A larger one is not kept.
+pub(super) const MAX_COOKIE: usize = 4 * 1024;
+
+/// Values of cookies in one probe, all of which are starred out: some change with every answer, of which there may be
+/// more than a hundred. Later ones are not kept.
+pub(super) const MAX_COOKIE_VALUES: usize = 200;
+
 /// Nesting of JSON: what `serde_json` and most parsers accept. Deeper is `too_deep`.
 pub(super) const MAX_DEPTH: usize = 128;
 

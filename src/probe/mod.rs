@@ -5,9 +5,13 @@
 //! session is ended on every way out.
 
 mod answer_search;
+mod body;
 mod certificate;
 mod channel;
+mod coding;
 mod connect;
+mod cookies;
+mod curl;
 mod dial;
 mod discover;
 mod expectation;
@@ -25,6 +29,7 @@ mod name_server;
 mod proxy;
 mod record;
 mod redirect;
+mod replies;
 mod resolve;
 mod rpc;
 mod socket;
@@ -81,6 +86,7 @@ pub async fn probe(
         // An exchange may have stopped half-way: nothing more can be said on its connection.
         channel.hang_up();
     }
+    record.learnt = channel.secrets();
     let end = end.map(|end| {
         let last_words = channel.last_words();
         if !last_words.trim().is_empty() {
@@ -102,7 +108,8 @@ pub async fn probe(
     let mut after = record.afterwards();
     let result = end.map(|fault| {
         let mut result = record.finish(target, channel.transport(), fault);
-        let secrets = target.secrets.iter().map(Secret::expose);
+        let learnt = channel.secrets();
+        let secrets = target.secrets.iter().chain(&learnt).map(Secret::expose);
         result.session_id = channel.session_id().map(|id| Text::redacted(id, secrets));
         result
     });
@@ -114,6 +121,7 @@ pub async fn probe(
             after.note(note);
             result.notes.push(note.into());
         }
+        after.learnt = channel.secrets();
         result.conversation = after.conversation(target);
         result
     })

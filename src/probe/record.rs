@@ -1,5 +1,6 @@
 //! The stopwatch and notebook of one probe.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -55,6 +56,8 @@ pub(super) struct Record {
     waiting: Waiting,
     /// What is being done is done on the way to the proxy.
     pub(super) through_proxy: bool,
+    /// The address that was connected to last.
+    pub(super) reached: Option<SocketAddr>,
     pub(super) era: Option<Era>,
     pub(super) protocol_version: Option<Text>,
     pub(super) server: Option<ServerInfo>,
@@ -65,6 +68,8 @@ pub(super) struct Record {
     pub(super) missing_tools: Vec<String>,
     pub(super) operations: Vec<Operation>,
     pub(super) root_span: SpanId,
+    /// What must not be shown besides what the target says.
+    pub(super) learnt: Vec<Secret>,
     started_at: SystemTime,
     clock: Instant,
     layer: Layer,
@@ -82,6 +87,7 @@ impl Record {
             trace_id: TraceId::random(),
             waiting: Waiting::Connect,
             through_proxy: false,
+            reached: None,
             era: None,
             protocol_version: None,
             server: None,
@@ -90,6 +96,7 @@ impl Record {
             missing_tools: Vec::new(),
             operations: Vec::with_capacity(3),
             root_span: SpanId::random(),
+            learnt: Vec::new(),
             started_at: SystemTime::now(),
             clock: Instant::now(),
             layer: Layer::Transport,
@@ -129,6 +136,12 @@ impl Record {
     /// We write a line to a process.
     pub(super) fn say_sent(&mut self, line: &[u8]) {
         self.take_down(RemarkKind::Sent, String::new, line);
+    }
+
+    /// We answer a request of the server's.
+    pub(super) fn say_reply(&mut self, method: &str, reply: &[u8]) {
+        let head = || format!("to its request {method}");
+        self.take_down(RemarkKind::Sent, head, reply);
     }
 
     /// A process wrote a line.
@@ -412,7 +425,8 @@ impl Record {
     /// What was said, if somebody wants to read it.
     pub(super) fn conversation(&mut self, target: &Target) -> Option<Box<Conversation>> {
         let transcript = self.transcript.take()?;
-        let secrets = target.secrets.iter().map(Secret::expose);
+        let secrets = target.secrets.iter().chain(&self.learnt);
+        let secrets = secrets.map(Secret::expose);
         Some(Box::new(transcript.finish(secrets)))
     }
 
@@ -452,6 +466,8 @@ impl Record {
 
     /// A server may repeat what it was sent: nowhere in the result stands a secret.
     fn redact(&mut self, target: &Target) {
+        let secrets = target.secrets.iter().chain(&self.learnt);
+        let secrets = secrets.map(Secret::expose);
         let names = self
             .server
             .iter_mut()
@@ -465,7 +481,7 @@ impl Record {
             .chain(&mut self.notes)
             .chain(&mut self.protocol_version)
         {
-            *text = Text::redacted(text.as_str(), target.secrets.iter().map(Secret::expose));
+            *text = Text::redacted(text.as_str(), secrets.clone());
         }
     }
 
@@ -484,7 +500,11 @@ impl Record {
         slot.duration += spent;
         let message = Text::redacted(
             fault.message.as_str(),
-            target.secrets.iter().map(Secret::expose),
+            target
+                .secrets
+                .iter()
+                .chain(&self.learnt)
+                .map(Secret::expose),
         );
         let now = self.now();
         let mut status = fault.http_status;

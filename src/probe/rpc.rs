@@ -131,10 +131,49 @@ pub(super) type Answer = Result<Box<RawValue>, RpcError>;
 pub(super) enum Incoming {
     /// It is the answer.
     Answer(Answer),
-    /// A notification, or a request of the server's.
+    /// A request of the server's.
+    Request(ServerRequest),
+    /// A notification.
     Other,
     /// An answer to another request: its id, as it stands in the message.
     Mismatch(String),
+}
+
+/// A request of the server's, which a client of the legacy era has to answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ServerRequest {
+    /// As it stands in the message.
+    id: String,
+    /// Its start.
+    pub(super) method: String,
+}
+
+impl ServerRequest {
+    /// Enough of a method to know it by.
+    const MAX_METHOD: usize = 60;
+
+    /// A message with an id that can be sent back and a method.
+    fn of(id: Option<&RawValue>, method: &RawValue) -> Option<Self> {
+        let id = id?.get();
+        let is_id = id.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
+        let method: String = serde_json::from_str(method.get()).ok()?;
+        (is_id && id.len() <= limits::MAX_SERVER_ID).then(|| Self {
+            id: id.to_owned(),
+            method: method.chars().take(Self::MAX_METHOD).collect(),
+        })
+    }
+
+    /// `ping` is all that we can: we have said that we have no capabilities.
+    pub(super) fn reply(&self) -> Bytes {
+        let id = &self.id;
+        let reply = match self.method.as_str() {
+            "ping" => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+            _ => format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{METHOD_NOT_FOUND},"message":"Method not found"}}}}"#
+            ),
+        };
+        reply.into()
+    }
 }
 
 #[derive(Deserialize)]
@@ -171,7 +210,10 @@ pub(super) fn decode(bytes: &[u8], id: u64) -> Result<Incoming, Fault> {
         (Some(result), None) => Ok(result.to_owned()),
         (None, Some(error)) => Err(serde_json::from_str::<RpcError>(error.get())
             .map_err(|_| invalid("the answer's error has no integer code"))?),
-        (None, None) if envelope.method.is_some() => return Ok(Incoming::Other),
+        (None, None) if let Some(method) = envelope.method => {
+            let request = ServerRequest::of(envelope.id, method);
+            return Ok(request.map_or(Incoming::Other, Incoming::Request));
+        }
         _ => {
             return Err(invalid(
                 "the answer has neither a result nor an error, or both",
@@ -306,6 +348,27 @@ mod tests {
             read(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#),
             Incoming::Mismatch(_)
         ));
+    }
+
+    #[test]
+    fn answers_requests_of_the_servers_own() {
+        let reply = |id: &str, method: &str| {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method}}}"#);
+            match decode(text.as_bytes(), 1).unwrap() {
+                Incoming::Request(request) => String::from_utf8(request.reply().into()).unwrap(),
+                _ => String::new(),
+            }
+        };
+        for id in ["1", "-1", r#""a\"b""#] {
+            let pong = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+            assert_eq!(reply(id, r#""ping""#), pong);
+            assert!(reply(id, r#""roots/list""#).contains("-32601"));
+        }
+        let long = format!("\"{}\"", "x".repeat(limits::MAX_SERVER_ID));
+        for id in ["null", "{}", "[1]", "true", &long] {
+            assert_eq!(reply(id, r#""ping""#), "", "{id}");
+        }
+        assert_eq!(reply("1", "7"), "");
     }
 
     #[test]

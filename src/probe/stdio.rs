@@ -12,6 +12,7 @@ use super::fault::{Fault, reason_of_io};
 use super::http::too_large;
 use super::limits;
 use super::record::{Record, Waiting};
+use super::replies;
 use super::rpc::{self, Answer, Incoming};
 use crate::model::{CommandLine, Phase, Reason};
 use crate::process::{ENVIRONMENT, ProcessGroup};
@@ -109,7 +110,7 @@ impl<'t> StdioChannel<'t> {
             Some(running) => {
                 record.wait_for(Waiting::Answer);
                 record.say_sent(&call.body);
-                running.write(&call.body).await
+                running.write_or_exited(&call.body).await
             }
             None => Err(Fault::new(Reason::ProcessExited, "the process is gone")),
         }
@@ -132,7 +133,7 @@ impl Running {
     async fn ask(&mut self, record: &mut Record, call: &Call) -> Result<Answer, Fault> {
         record.wait_for(Waiting::Answer);
         record.say_sent(&call.body);
-        self.write(&call.body).await?;
+        self.write_or_exited(&call.body).await?;
         let id = call.id.unwrap_or_default();
         for _ in 0..limits::MAX_MESSAGES {
             let Some(line) = self.next_line().await? else {
@@ -146,6 +147,17 @@ impl Running {
                 Ok(Incoming::Answer(answer)) => {
                     self.spoken = true;
                     return Ok(answer);
+                }
+                Ok(Incoming::Request(request)) => {
+                    self.spoken = true;
+                    if call.modern {
+                        record.note(replies::of_the_wrong_era(&request.method));
+                    } else {
+                        let reply = request.reply();
+                        record.say_reply(&request.method, &reply);
+                        // Whether it can be written does not matter, as long as our answer comes.
+                        self.write(&reply).await.ok();
+                    }
                 }
                 Ok(Incoming::Other) => self.spoken = true,
                 // The late answer to a question that we gave up.
@@ -165,16 +177,20 @@ impl Running {
         ))
     }
 
-    async fn write(&mut self, message: &[u8]) -> Result<(), Fault> {
+    async fn write_or_exited(&mut self, message: &[u8]) -> Result<(), Fault> {
+        match self.write(message).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.exited().await),
+        }
+    }
+
+    async fn write(&mut self, message: &[u8]) -> std::io::Result<()> {
         let mut line = Vec::with_capacity(message.len() + 1);
         line.extend_from_slice(message);
         line.push(b'\n');
-        let Some(stdin) = &mut self.stdin else {
-            return Err(self.exited().await);
-        };
-        match stdin.write_all(&line).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.exited().await),
+        match &mut self.stdin {
+            Some(stdin) => stdin.write_all(&line).await,
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
         }
     }
 

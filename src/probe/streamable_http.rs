@@ -5,15 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming as Body;
 use url::Url;
 
 use super::answer_search::{AnswerSearch, id_mismatch};
+use super::body::Body;
 use super::channel::Call;
 use super::fault::Fault;
-use super::head::{ContentKind, Head, bad_content_type, bad_status, compressed, refused};
+use super::head::{ContentKind, Head, bad_content_type, bad_status, refused};
 use super::http_client::{Draft, HttpClient};
 use super::record::{Record, Waiting};
+use super::replies::Replies;
 use super::rpc::{self, Answer, Incoming};
 use super::{limits, redirect};
 use crate::model::{HttpEndpoint, Phase, SessionEnd, Target};
@@ -109,16 +110,18 @@ impl<'t> StreamableHttp<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.wait_for(Waiting::Answer);
-        if let Some(fault) = compressed(&head) {
-            return Err(fault);
-        }
+        let mut body = self.client.body(record, head, limits::MAX_ANSWER)?;
         let start = record.now();
-        let body = self.client.read_all(record, head, limits::MAX_ANSWER).await;
+        let whole = self.client.read_all(record, &mut body, limits::MAX_ANSWER);
+        let whole = whole.await;
         record.phase(Phase::Body, start);
-        match rpc::decode(&body?, call.id.unwrap_or_default())? {
+        let message = rpc::decode(&whole?, call.id.unwrap_or_default());
+        match message.map_err(|fault| body.cut_off().unwrap_or(fault))? {
             Incoming::Answer(answer) => Ok(answer),
             Incoming::Mismatch(id) => Err(id_mismatch(&id, call.id.unwrap_or_default())),
-            Incoming::Other => Err(rpc::invalid("the answer is a notification or a request")),
+            Incoming::Request(_) | Incoming::Other => {
+                Err(rpc::invalid("the answer is a notification or a request"))
+            }
         }
     }
 
@@ -130,13 +133,13 @@ impl<'t> StreamableHttp<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.wait_for(Waiting::Answer);
-        if let Some(fault) = compressed(&head) {
-            return Err(fault);
-        }
+        let mut body = self.client.body(record, head, limits::MAX_STREAM)?;
         let start = record.now();
         let mut search = AnswerSearch::new(call.id.unwrap_or_default());
-        let mut body = head.into_body();
-        let mut answer = self.find_answer(record, &mut search, &mut body).await;
+        let mut replies = None;
+        let mut answer = self
+            .find_answer(record, call, &mut search, &mut body, &mut replies)
+            .await;
         for _ in 0..limits::MAX_RESUMPTIONS {
             if !matches!(answer, Ok(None)) || call.modern {
                 break;
@@ -144,10 +147,15 @@ impl<'t> StreamableHttp<'t> {
             let Some(resumed) = self.resume(record, call, &mut search).await? else {
                 break;
             };
-            body = resumed.into_body();
-            answer = self.find_answer(record, &mut search, &mut body).await;
+            body = self.client.body(record, resumed, limits::MAX_STREAM)?;
+            answer = self
+                .find_answer(record, call, &mut search, &mut body, &mut replies)
+                .await;
         }
         record.phase(Phase::Body, start);
+        if let Some(mut replies) = replies {
+            replies.settle(record).await;
+        }
         let answer = answer?.ok_or_else(|| search.ended())??;
         if search.mismatch.is_some() {
             record.note("an answer to a request that we did not send came before ours");
@@ -166,17 +174,44 @@ impl<'t> StreamableHttp<'t> {
     async fn find_answer(
         &mut self,
         record: &mut Record,
+        call: &Call,
         search: &mut AnswerSearch,
         body: &mut Body,
+        replies: &mut Option<Replies<'t>>,
     ) -> Result<Option<Result<Answer, Fault>>, Fault> {
-        let connection = self.client.connection()?;
-        while let Some(piece) = connection.read(body).await? {
+        loop {
+            let connection = self.client.connection()?;
+            let piece = match replies {
+                None => connection.read(body).await?,
+                Some(replies) => tokio::select! {
+                    biased;
+                    piece = connection.read(body) => piece?,
+                    never = replies.go_on() => match never {},
+                },
+            };
+            let Some(piece) = piece else {
+                return Ok(None);
+            };
             record.say_received(&piece);
             if let Some(answer) = search.read(&piece)? {
                 return Ok(Some(answer));
             }
+            for request in search.requests.drain(..) {
+                let replies = replies.get_or_insert_with(|| self.replies(call));
+                replies.add(request);
+                replies.tell(record);
+            }
         }
-        Ok(None)
+    }
+
+    /// For requests of the server's, within our session.
+    fn replies(&self, call: &Call) -> Replies<'t> {
+        let url = self.client.url.clone();
+        Replies::new(
+            self.client.beside(url),
+            self.draft(call).headers,
+            call.modern,
+        )
     }
 
     /// A server of 2025-11-25 may end the stream early and let us come back for the rest: GET with the id of the
@@ -334,7 +369,7 @@ impl<'t> StreamableHttp<'t> {
         };
         let head = self.client.send(record, None, &draft).await?;
         let status = head.status();
-        let mut body = head.into_body();
+        let mut body = Body::unread(head);
         let connection = self.client.connection()?;
         if !connection.ends_within(&mut body, Duration::ZERO).await {
             self.client.hang_up();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::model::{Conversation, Remark, RemarkKind, Text};
 
@@ -159,54 +159,11 @@ pub(super) fn headers(headers: &HeaderMap) -> String {
     lines
 }
 
-fn shown(name: &HeaderName, value: &HeaderValue) -> String {
+/// A value, unless it may be a credential.
+pub(super) fn shown(name: &HeaderName, value: &HeaderValue) -> String {
     let secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE].contains(name);
     if secret || value.is_sensitive() {
         return "***".to_owned();
     }
     String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
-/// A request as a command line. `typed` knows the user's headers as they were typed.
-pub(super) fn curl(
-    method: &Method,
-    url: &str,
-    options: &[String],
-    headers: &HeaderMap,
-    typed: &dyn Fn(&HeaderName) -> Option<String>,
-    body: &[u8],
-) -> String {
-    let mut command = String::from("curl -sS -i");
-    if method != Method::POST {
-        let _ = write!(command, " -X {method}");
-    }
-    for option in options {
-        let _ = write!(command, " {option}");
-    }
-    let _ = write!(command, " {}", quoted(url));
-    for (name, value) in headers {
-        // curl makes this one itself.
-        if *name == http::header::HOST && typed(name).is_none() {
-            continue;
-        }
-        // In double quotes the shell puts `${VAR}` in.
-        let line = match typed(name) {
-            Some(typed) => format!("\"{name}: {}\"", typed.replace(['"', '`', '\\'], "?")),
-            None => quoted(&format!("{name}: {}", shown(name, value))),
-        };
-        let _ = write!(command, " -H {line}");
-    }
-    if !body.is_empty() {
-        let _ = write!(
-            command,
-            " --data-raw {}",
-            quoted(&String::from_utf8_lossy(body))
-        );
-    }
-    command
-}
-
-/// One word of a shell's.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -20,14 +20,15 @@ pub enum LineFormat {
     Json,
 }
 
-/// A target's state has changed.
+/// A target's state has changed, or is what it was `before` by the first result of a run.
 pub fn change(format: LineFormat, target: &Target, before: State, result: &ProbeResult) -> String {
     let failure = result.failure.as_ref();
     let at = rfc3339(result.started_at);
     let LineFormat::Text { colour } = format else {
+        let before = (before != result.state).then_some(before);
         return line(json!({
             "time": at,
-            "event": "state_changed",
+            "event": before.map_or("state", |_| "state_changed"),
             "name": target.name,
             "before": before,
             "state": result.state,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::salvage::readable_as;
 
 /// When probes last really finished and said so: RFC 3339.
 pub const HEARTBEAT: &str = "heartbeat";
@@ -21,6 +23,21 @@ pub(super) fn write(to: &Connection, key: &str, value: Option<&str>) -> rusqlite
             .execute([key]),
     }
     .map(drop)
+}
+
+/// A fact of the store's own, which is a number.
+pub(super) fn number(from: &Connection, key: &str) -> rusqlite::Result<Option<i64>> {
+    let value: Option<String> = from
+        .prepare_cached("SELECT value FROM fact WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    Ok(value.and_then(|value| value.parse().ok()))
+}
+
+pub(super) fn readable(from: &Connection) -> Vec<(String, String)> {
+    readable_as(from, "fact", "key, value", "key", "", &|row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
 }
 
 pub(super) fn all(from: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {

@@ -78,12 +78,7 @@ impl Image {
     pub(super) fn load(from: &Connection, now: SystemTime) -> rusqlite::Result<Self> {
         let mut image = Self::default();
         for (number, row) in TargetRow::all(from)? {
-            image.places.insert(row.name.clone(), image.targets.len());
-            image.targets.push(Kept {
-                row,
-                number: Some(number),
-                written: true,
-            });
+            image.add(row, Some(number));
         }
         for open in incident::open(from)? {
             for head in notice::last_of(from, &open.id)? {
@@ -97,6 +92,35 @@ impl Image {
         image.orders = orders::standing(from, now)?;
         image.facts = fact::all(from)?;
         Ok(image)
+    }
+
+    /// What a broken file tells, as far as it can be read.
+    pub(super) fn load_readable(from: &Connection, now: SystemTime) -> Self {
+        let mut image = Self::default();
+        for (number, row) in TargetRow::readable(from) {
+            if !image.places.contains_key(&row.name) {
+                image.add(row, Some(number));
+            }
+        }
+        for open in incident::readable_open(from) {
+            image.incidents.insert(open.id.clone(), open);
+        }
+        for notice in notice::readable(from) {
+            if !notice.is_done() || image.incidents.contains_key(&notice.notice.incident.id) {
+                image.notices.insert(notice.key(), notice);
+            }
+        }
+        image.facts = fact::readable(from).into_iter().collect();
+        image.hear(orders::readable(from, now));
+        image
+    }
+
+    /// The targets by their numbers in the file.
+    pub(super) fn numbers(&self) -> BTreeMap<i64, usize> {
+        let numbers = self.targets.iter().enumerate();
+        numbers
+            .filter_map(|(place, kept)| Some((kept.number?, place)))
+            .collect()
     }
 
     pub(super) fn recalled(&self) -> Recalled {
@@ -241,6 +265,11 @@ impl Image {
         };
     }
 
+    /// A fact that is on the disk already.
+    pub(super) fn know(&mut self, key: &str, value: String) {
+        self.facts.insert(key.to_owned(), value);
+    }
+
     pub(super) fn is_written(&self) -> bool {
         self.unwritten_targets.is_empty()
             && self.unwritten_incidents.is_empty()
@@ -369,8 +398,7 @@ impl Image {
         self.unwritten_facts = self.facts.keys().cloned().collect();
     }
 
-    /// Takes in what a file tells that was opened late: what came in meanwhile is newer. Answers whether there was
-    /// anything that was not known.
+    /// Takes in what a file tells that was opened late: what came in meanwhile is newer.
     pub(super) fn absorb(&mut self, file: Self) {
         for other in file.targets {
             match self.places.get(&other.row.name).copied() {

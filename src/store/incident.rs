@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::probe::read_trace;
+use super::salvage::readable_as;
 use super::schema::{from_word, nanos, time};
 use crate::model::{
     Acknowledgement, Incident, IncidentKind, Layer, Reason, Resolution, Severity, State, Text,
@@ -134,6 +135,13 @@ pub(super) fn open(from: &Connection) -> rusqlite::Result<Vec<Incident>> {
     ))?
     .query_map([], read)?
     .collect()
+}
+
+/// The same, as far as they can be read, and without acknowledgements.
+pub(super) fn readable_open(from: &Connection) -> Vec<Incident> {
+    let columns = COLUMNS.replace("a.at, a.by", "NULL, NULL");
+    let open = "WHERE i.resolved IS NULL";
+    readable_as(from, "incident i", &columns, "i.id", open, &read)
 }
 
 /// Those that the filter lets through, newest first.

@@ -14,14 +14,32 @@ use super::backlog::{Backlog, Written};
 use super::image::{Image, Recalled};
 use super::lock::StoreLock;
 use super::probe::{self, ProbeRow};
+use super::retention::Task;
+use super::rollup::{ROLLED_UP, RollUp};
+use super::salvage::Salvage;
 use super::schema::{self, OpenError};
 use super::trouble::{Kind, Trouble};
 use super::writer::{BATCH, Shared, Write};
-use super::{fact, incident, notice, orders};
-use crate::model::{AlertChange, Notice, Orders};
+use super::{fact, incident, notice, orders, salvage};
+use crate::model::{AlertChange, Notice, Orders, Retention};
 
 /// How often the file is looked after: what other processes wrote, whether it is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often probes are summed up and what is old is removed: a target's sums of an hour are touched six times.
+const CHORES_EVERY: Duration = Duration::from_secs(600);
+
+/// The first time after the start, which has better things to do.
+const CHORES_FIRST: Duration = Duration::from_secs(30);
+
+/// How long it works at a stretch on what can wait.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// How long the end waits for what is copied out of a broken file; the rest stays in that.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// At most so often a broken file is set aside; in between alerting goes on from memory.
+const SET_ASIDE_EVERY: Duration = Duration::from_secs(600);
 
 /// Whom the writer tells what. All are called on its thread and must not wait.
 pub struct Callbacks {
@@ -50,6 +68,7 @@ impl Callbacks {
 
 pub(super) struct Keeper {
     path: PathBuf,
+    keep: Retention,
     callbacks: Callbacks,
     shared: Arc<Shared>,
     lock: Option<StoreLock>,
@@ -59,11 +78,25 @@ pub(super) struct Keeper {
     image: Image,
     backlog: Backlog,
     trouble: Option<Trouble>,
+    /// What is being copied out of a broken file.
+    salvage: Option<Salvage>,
+    set_aside_at: Option<Instant>,
+    roll_up: RollUp,
+    /// What of the regular work is next, and when.
+    chore: Chore,
+    chores_at: Instant,
     /// Probes that came in.
     orders: i64,
     /// The number in the file of the probe of order 0.
     base: i64,
     looked: Instant,
+}
+
+/// Regular work, in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chore {
+    RollUp,
+    Prune(Task),
 }
 
 /// An opened file.
@@ -77,6 +110,9 @@ struct StoreFile {
 /// Device and inode.
 type Identity = (u64, u64);
 
+/// No file is this one.
+const NOBODY: Identity = (u64::MAX, u64::MAX);
+
 impl StoreFile {
     fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = schema::open(path)?;
@@ -89,8 +125,8 @@ impl StoreFile {
         })
     }
 
-    /// Closes it without a trace: by its name it would now be another file whose log goes.
-    fn let_go(self) {
+    /// Its log stays when it is closed: it would be moved into a broken file, or by its name be another file's.
+    fn keep_log(&self) {
         self.connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .ok();
@@ -105,12 +141,17 @@ fn identity(path: &Path) -> Option<Identity> {
 impl Keeper {
     pub(super) fn open(
         path: &Path,
+        keep: Retention,
         callbacks: Callbacks,
         shared: Arc<Shared>,
     ) -> Result<Self, String> {
         let now = Instant::now();
         let mut keeper = Self {
             path: path.to_owned(),
+            keep,
+            roll_up: RollUp::default(),
+            chore: Chore::RollUp,
+            chores_at: now + CHORES_FIRST,
             lock: StoreLock::take(path)?,
             callbacks,
             shared,
@@ -119,11 +160,13 @@ impl Keeper {
             image: Image::default(),
             backlog: Backlog::default(),
             trouble: None,
+            salvage: None,
+            set_aside_at: None,
             orders: 0,
             base: 1,
             looked: now,
         };
-        match keeper.reopen() {
+        match keeper.attempt(now) {
             Ok(()) => {}
             Err(error @ (OpenError::Newer(_) | OpenError::Foreign)) => {
                 return Err(error.about(path));
@@ -214,20 +257,38 @@ impl Keeper {
         {
             self.try_to_write(now);
         }
-        if now.saturating_duration_since(self.looked) < LOOK_EVERY {
-            return;
+        let mut tended = match (&self.trouble, &self.salvage) {
+            (Some(_), _) => Ok(()),
+            (None, Some(_)) => self.salvage(),
+            // Sums must not be made of half of the probes.
+            (None, None) => self.do_chores(now),
+        };
+        if now.saturating_duration_since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            self.say_again(now);
+            tended = tended.and_then(|()| self.look());
         }
-        self.looked = now;
-        if let Some(trouble) = &mut self.trouble {
-            // A lock that has become too old, or what has lasted for ten minutes.
-            let waiting = self.backlog.len();
-            if let Some(text) = trouble.say(Kind::Locked, waiting, now) {
-                (self.callbacks.warn)(&text);
+        if let Err(error) = tended {
+            let error = OpenError::Sqlite(error);
+            let failed = if is_corrupt(&error) && self.may_set_aside(now) {
+                self.set_aside(&error, now)
+            } else {
+                Err(error)
+            };
+            if let Err(error) = failed {
+                self.failed(&error, now);
             }
-        }
-        if let Err(error) = self.look() {
-            self.failed(&OpenError::Sqlite(error), now);
             self.try_to_write(now);
+        }
+    }
+
+    /// A lock that has become too old, or what has lasted for ten minutes.
+    fn say_again(&mut self, now: Instant) {
+        let waiting = self.backlog.len();
+        if let Some(trouble) = &mut self.trouble
+            && let Some(text) = trouble.say(Kind::Locked, waiting, now)
+        {
+            (self.callbacks.warn)(&text);
         }
     }
 
@@ -237,8 +298,14 @@ impl Keeper {
         };
         if identity(&self.path) != Some(file.identity) {
             let what = format!("the file {} is gone, or another one", self.path.display());
+            let deleted = !self.path.exists();
             if let Some(file) = self.file.take() {
-                file.let_go();
+                file.keep_log();
+                // What replaces it was put there by somebody who knows why; what was deleted can still be read.
+                if deleted {
+                    salvage::remove_log(&self.path);
+                    self.begin_salvage(Salvage::from(file.connection));
+                }
             }
             return Err(broken(ErrorCode::CannotOpen, &what));
         }
@@ -262,6 +329,11 @@ impl Keeper {
     pub(super) fn end(&mut self) {
         let now = Instant::now();
         self.try_to_write(now);
+        while self.salvage.is_some()
+            && self.trouble.is_none()
+            && now.elapsed() < LAST_PATIENCE
+            && self.salvage().is_ok()
+        {}
         if self.trouble.is_some() {
             (self.callbacks.warn)(&format!(
                 "what the store {} could not take is lost with this end: {} probes and other rows, and what came of them",
@@ -272,15 +344,165 @@ impl Keeper {
     }
 
     fn try_to_write(&mut self, now: Instant) {
-        let written = match &self.file {
-            Some(_) => self.write_all().map_err(OpenError::Sqlite),
-            None => self
-                .reopen()
-                .and_then(|()| self.write_all().map_err(OpenError::Sqlite)),
-        };
-        match written {
+        match self.attempt(now) {
             Ok(()) => self.over(now),
             Err(error) => self.failed(&error, now),
+        }
+    }
+
+    /// Opens the file if need be, and writes; a broken one is set aside first.
+    fn attempt(&mut self, now: Instant) -> Result<(), OpenError> {
+        match self.open_and_write() {
+            Err(error) if is_corrupt(&error) && self.may_set_aside(now) => {
+                self.set_aside(&error, now)?;
+                self.open_and_write()
+            }
+            done => done,
+        }
+    }
+
+    fn open_and_write(&mut self) -> Result<(), OpenError> {
+        if self.file.is_none() {
+            self.reopen()?;
+        }
+        Ok(self.write_all()?)
+    }
+
+    /// A disk that breaks every file must not be filled with them.
+    fn may_set_aside(&self, now: Instant) -> bool {
+        self.set_aside_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= SET_ASIDE_EVERY)
+    }
+
+    /// Gives a broken file another name, and takes from it what alerting needs.
+    fn set_aside(&mut self, error: &OpenError, now: Instant) -> Result<(), OpenError> {
+        self.image.unsettle();
+        if let Some(file) = self.file.take() {
+            file.keep_log();
+        }
+        let aside = salvage::set_aside(&self.path, SystemTime::now()).map_err(|error| {
+            let what = format!("it is broken, and cannot be renamed: {error}");
+            broken(ErrorCode::CannotOpen, &what)
+        })?;
+        self.set_aside_at = Some(now);
+        (self.callbacks.warn)(&format!(
+            "the store {} is broken ({error}): it was set aside as {}, and what can be read of it goes into a new one",
+            self.path.display(),
+            aside.display()
+        ));
+        if let Some(salvage) = Salvage::of(&aside) {
+            if self.known.is_none() {
+                self.learn(salvage.image(SystemTime::now()));
+            }
+            self.begin_salvage(salvage);
+        }
+        // Whatever file comes next is another one.
+        self.known = Some(NOBODY);
+        Ok(())
+    }
+
+    fn begin_salvage(&mut self, mut salvage: Salvage) {
+        salvage.know(self.image.numbers());
+        self.number_from(salvage.first_free());
+        self.salvage = Some(salvage);
+    }
+
+    /// New probes get numbers from here on, or from further on.
+    fn number_from(&mut self, free: i64) {
+        let first = self.backlog.first_order().unwrap_or(self.orders);
+        self.base = self.base.max(free.saturating_sub(first));
+    }
+
+    /// Takes in what a file knows that could not be read before.
+    fn learn(&mut self, told: Image) {
+        let late = self.trouble.is_some().then(|| told.recalled());
+        self.image.absorb(told);
+        if let Some(recalled) = late {
+            (self.callbacks.on_recalled)(recalled);
+        }
+    }
+
+    /// Copies for a moment.
+    fn salvage(&mut self) -> rusqlite::Result<()> {
+        let until = Instant::now() + MOMENT;
+        while let (Some(salvage), Some(file)) = (&mut self.salvage, &mut self.file)
+            && Instant::now() < until
+        {
+            let transaction = file
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = salvage.step(&transaction, &self.image)?;
+            transaction.commit()?;
+            if let Some(probes) = done {
+                self.salvage = None;
+                (self.callbacks.warn)(&format!(
+                    "what could be read of the broken store is in {} now, with {probes} old probes",
+                    self.path.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sums up, writes the sums and forgets what is old, for a moment: whatever is next.
+    fn do_chores(&mut self, now: Instant) -> rusqlite::Result<()> {
+        let until = now + MOMENT;
+        while now >= self.chores_at && Instant::now() < until {
+            let Some(file) = &mut self.file else {
+                return Ok(());
+            };
+            self.chore = match self.chore {
+                Chore::RollUp => {
+                    if self.roll_up.read(&file.connection)? || self.roll_up.is_large() {
+                        let transaction = file
+                            .connection
+                            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+                        self.roll_up.write(&transaction)?;
+                        transaction.commit()?;
+                        let done = !self.roll_up.is_large();
+                        if let Some(read_to) = self.roll_up.settle() {
+                            self.image.know(ROLLED_UP, read_to.to_string());
+                        }
+                        if done {
+                            Chore::Prune(Task::default())
+                        } else {
+                            Chore::RollUp
+                        }
+                    } else {
+                        Chore::RollUp
+                    }
+                }
+                Chore::Prune(task) => {
+                    let mut facts = Vec::new();
+                    let transaction = file
+                        .connection
+                        .transaction_with_behavior(TransactionBehavior::Immediate)?;
+                    let done =
+                        task.step(&transaction, &self.keep, SystemTime::now(), &mut facts)?;
+                    transaction.commit()?;
+                    for (key, value) in facts {
+                        self.image.know(key, value.to_string());
+                    }
+                    match (done, task.next()) {
+                        (false, _) => Chore::Prune(task),
+                        (true, Some(next)) => Chore::Prune(next),
+                        (true, None) => {
+                            self.chores_at = now + CHORES_EVERY;
+                            Chore::RollUp
+                        }
+                    }
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// How long there may be nothing to do.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        if self.trouble.is_none() && (self.salvage.is_some() || now >= self.chores_at) {
+            MOMENT
+        } else {
+            LOOK_EVERY
         }
     }
 
@@ -311,18 +533,11 @@ impl Keeper {
                 .map_err(|error| OpenError::Sqlite(broken(ErrorCode::DatabaseBusy, &error)))?;
         }
         let file = StoreFile::open(&self.path)?;
-        let newest = probe::newest(&file.connection)?;
-        let first = self.backlog.first_order().unwrap_or(self.orders);
-        self.base = self.base.max(newest + 1 - first);
+        self.number_from(probe::newest(&file.connection)? + 1);
         match self.known {
             None => {
                 let told = Image::load(&file.connection, SystemTime::now())?;
-                let late = self.trouble.is_some();
-                let recalled = late.then(|| told.recalled());
-                self.image.absorb(told);
-                if let Some(recalled) = recalled {
-                    (self.callbacks.on_recalled)(recalled);
-                }
+                self.learn(told);
             }
             Some(known) if known != file.identity => {
                 self.image.forget_written();
@@ -330,6 +545,9 @@ impl Keeper {
             }
             Some(_) => {}
         }
+        // What was summed up of another file, or of rows that were undone, is none of this one's.
+        self.roll_up = RollUp::default();
+        self.chore = Chore::RollUp;
         self.known = Some(file.identity);
         self.file = Some(file);
         Ok(())
@@ -399,6 +617,13 @@ fn write_rows(
         }
     }
     Ok(())
+}
+
+fn is_corrupt(error: &OpenError) -> bool {
+    matches!(
+        code(error),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
 }
 
 fn code(error: &OpenError) -> Option<ErrorCode> {

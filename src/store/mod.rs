@@ -5,6 +5,8 @@
 
 mod backlog;
 pub mod fact;
+mod histogram;
+mod history;
 mod image;
 mod incident;
 mod keeper;
@@ -13,11 +15,16 @@ mod notice;
 pub mod orders;
 mod probe;
 mod read;
+mod retention;
+mod rollup;
+mod salvage;
 mod schema;
 mod target;
 mod trouble;
+pub mod upkeep;
 mod writer;
 
+pub use history::{History, Percentiles, ReasonCount};
 pub use image::Recalled;
 pub use incident::IncidentFilter;
 pub use keeper::Callbacks;

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, Row, params};
 
+use super::salvage::readable_as;
 use super::schema::{nanos, time};
 use crate::model::{
     Delivery, DeliveryOutcome, Notice, NoticeEvent, Pending, Severity, Text, TimelineEntry,
@@ -141,46 +142,30 @@ impl StoredNotice {
         .map(drop)
     }
 
-    /// The lines of a timeline that tell of it. They are made from the notice, so that none can be missing or double.
-    pub(super) fn timeline(&self) -> Vec<TimelineEntry> {
+    /// The line of a timeline that tells of its delivery. It is made from the notice, so that a hundred attempts are one
+    /// line.
+    pub(super) fn timeline(&self) -> Option<TimelineEntry> {
         let Notice {
             channel, sequence, ..
         } = &self.notice;
-        let line = |at, what, text: String| TimelineEntry {
-            incident: self.notice.incident.id.clone(),
-            at,
-            what,
-            text: Text::new(text),
-        };
-        let mut lines = vec![line(
-            self.notice.created_at,
-            TimelineKind::Notice,
-            format!("{} to {channel} (#{sequence})", self.notice.event),
-        )];
         let why = self.last_error.as_ref().map_or("", Text::as_str);
         let attempts = match self.attempts {
             1 => "1 attempt".to_owned(),
             attempts => format!("{attempts} attempts"),
         };
-        match (self.delivered_at, self.given_up_at, self.first_attempt_at) {
-            (Some(at), _, _) => lines.push(line(
-                at,
-                TimelineKind::Delivered,
-                format!("#{sequence} to {channel}, {attempts}"),
-            )),
-            (_, Some(at), _) => lines.push(line(
-                at,
-                TimelineKind::GivenUp,
-                format!("#{sequence} to {channel} after {attempts}: {why}"),
-            )),
-            (_, _, Some(at)) => lines.push(line(
-                at,
-                TimelineKind::Failed,
-                format!("#{sequence} to {channel}, {attempts} since: {why}"),
-            )),
-            _ => {}
-        }
-        lines
+        let (at, what, end) = match (self.delivered_at, self.given_up_at, self.first_attempt_at) {
+            (Some(at), _, _) => (at, TimelineKind::Delivered, String::new()),
+            (_, Some(at), _) => (at, TimelineKind::GivenUp, format!(": {why}")),
+            (_, _, Some(at)) => (at, TimelineKind::Failed, format!(" since: {why}")),
+            _ => return None,
+        };
+        let text = format!("notice {sequence} to {channel}, {attempts}{end}");
+        Some(TimelineEntry {
+            incident: self.notice.incident.id.clone(),
+            at,
+            what,
+            text: Text::new(text),
+        })
     }
 }
 
@@ -247,6 +232,12 @@ fn listed(
         .query_map(params, read)?
         .collect();
     Ok(read?.into_iter().flatten().collect())
+}
+
+/// All of them, as far as they can be read.
+pub(super) fn readable(from: &Connection) -> Vec<StoredNotice> {
+    let read = readable_as(from, "notice", COLUMNS, "incident", "", &read);
+    read.into_iter().flatten().collect()
 }
 
 /// Those that are still to be delivered, oldest first.

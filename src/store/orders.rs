@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::incident;
+use super::salvage::readable_as;
 use super::schema::{self, nanos, time};
 use crate::model::{Acknowledgement, Orders, Silence, Text};
 
@@ -126,18 +127,40 @@ pub(super) fn standing(from: &Connection, now: SystemTime) -> rusqlite::Result<O
             "SELECT a.incident, a.at, a.by FROM acknowledgement a JOIN incident i ON i.id = a.incident
              WHERE i.resolved IS NULL ORDER BY a.incident",
         )?
-        .query_map([], |row| {
-            let by = Acknowledgement {
-                at: time(row.get(1)?),
-                by: Text::new(row.get::<_, String>(2)?),
-            };
-            Ok((row.get(0)?, by))
-        })?
+        .query_map([], read_acknowledgement)?
         .collect();
     Ok(Orders {
         silences: silences(from, Some(now))?,
         acknowledged: acknowledged?,
     })
+}
+
+/// The same, as far as it can be read.
+pub(super) fn readable(from: &Connection, now: SystemTime) -> Orders {
+    let columns = "id, servers, tags, starts, ends, reason, by";
+    let mut silences = readable_as(from, "silence", columns, "id", "", &read_silence);
+    silences.retain(|silence| silence.until > now);
+    let columns = "incident, at, by";
+    let acknowledged = readable_as(
+        from,
+        "acknowledgement",
+        columns,
+        "incident",
+        "",
+        &read_acknowledgement,
+    );
+    Orders {
+        silences,
+        acknowledged,
+    }
+}
+
+fn read_acknowledgement(row: &Row<'_>) -> rusqlite::Result<(String, Acknowledgement)> {
+    let by = Acknowledgement {
+        at: time(row.get(1)?),
+        by: Text::new(row.get::<_, String>(2)?),
+    };
+    Ok((row.get(0)?, by))
 }
 
 /// A number that another process' commit changes, and ours does not.

@@ -44,7 +44,7 @@ pub struct ProbesAround {
 pub struct IncidentDetail {
     /// The incident.
     pub incident: Incident,
-    /// What happened, in the order of time, with the lines of its notices.
+    /// What happened, in the order of time, with what became of its notices.
     pub timeline: Vec<TimelineEntry>,
     /// What was told to whom.
     pub notices: Vec<StoredNotice>,
@@ -107,7 +107,7 @@ impl Reader {
         let detail = || {
             let notices = notice::of(&self.connection, id)?;
             let mut timeline = incident::timeline(&self.connection, id)?;
-            timeline.extend(notices.iter().flat_map(StoredNotice::timeline));
+            timeline.extend(notices.iter().filter_map(StoredNotice::timeline));
             // Stable: what was written in one moment stays in the order of writing, and before its notices.
             timeline.sort_by_key(|entry| entry.at);
             Ok(IncidentDetail {

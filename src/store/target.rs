@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::probe::read_trace;
+use super::salvage::readable_as;
 use super::schema::{from_word, nanos, time};
 use super::writer::Shown;
 use crate::model::{
@@ -173,6 +174,14 @@ impl TargetRow {
             self.remembered.memory,
         ])?;
         Ok(number)
+    }
+
+    /// The same, as far as they can be read.
+    pub(super) fn readable(from: &Connection) -> Vec<(i64, Self)> {
+        let columns = format!("{COLUMNS}, id");
+        readable_as(from, "target", &columns, "id", "", &|row| {
+            Ok((row.get(15)?, read(row)?))
+        })
     }
 
     /// Every target, with its number.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::image::Recalled;
 use super::keeper::{Callbacks, Keeper};
-use crate::model::{AlertChange, Delivery, ProbeResult, State, Target};
+use crate::model::{AlertChange, Delivery, ProbeResult, Retention, State, Target};
 
 /// Writes that wait for the thread: half a minute of 2,000 targets a second. When it is full a write is dropped and
 /// counted, because probing must go on.
@@ -23,9 +23,6 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// Writes of one transaction; keeps the log and the time under lock small.
 pub(super) const BATCH: usize = 4_096;
-
-/// How often the thread looks after the file when nothing is to be written.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// Something to be remembered.
 pub enum Write {
@@ -133,9 +130,13 @@ impl Writer {
     ///
     /// # Errors
     /// A sentence when another `watch` writes to it, or when it is not for this mcpprobe to write to.
-    pub fn open(path: &Path, callbacks: Callbacks) -> Result<(Self, Recalled), String> {
+    pub fn open(
+        path: &Path,
+        keep: Retention,
+        callbacks: Callbacks,
+    ) -> Result<(Self, Recalled), String> {
         let shared = Arc::new(Shared::default());
-        let keeper = Keeper::open(path, callbacks, Arc::clone(&shared))?;
+        let keeper = Keeper::open(path, keep, callbacks, Arc::clone(&shared))?;
         let recalled = keeper.recalled();
         let (sender, receiver) = sync_channel(QUEUE);
         let seen = Arc::clone(&shared);
@@ -214,7 +215,7 @@ impl Drop for Writer {
 
 fn run(mut keeper: Keeper, writes: &Receiver<Write>, shared: &Shared) {
     loop {
-        match writes.recv_timeout(IDLE) {
+        match writes.recv_timeout(keeper.patience(Instant::now())) {
             Ok(first) => {
                 let (batch, flushes) = gather(first, writes, shared);
                 keeper.take_in(batch, Instant::now());

@@ -1,10 +1,11 @@
 //! The OTLP receiver: what the environment says of it, and what the file says where that is silent.
 
 use std::fs::File;
+use std::str::FromStr;
 
 use base64::Engine;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -33,7 +34,10 @@ impl Receiver {
         warnings: &mut Vec<String>,
     ) -> Option<Self> {
         match Self::try_read(configured, set) {
-            Ok(receiver) => receiver,
+            Ok(receiver) => {
+                warnings.extend(receiver.iter().flat_map(|receiver| receiver.doubts(set)));
+                receiver
+            }
             Err(why) => {
                 warnings.push(format!("{why}: no span is exported"));
                 None
@@ -80,6 +84,23 @@ impl Receiver {
         }))
     }
 
+    /// What the environment says besides and is without effect.
+    fn doubts(&self, set: Variables<'_>) -> Vec<String> {
+        let headers = otlp_variable("HEADERS", set);
+        let headers = headers.map(|(typed, name)| malformed(&typed, &name));
+        let files = ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"];
+        let files = files
+            .into_iter()
+            .filter(|_| self.url.scheme() == "http")
+            .filter_map(|variable| otlp_variable(variable, set))
+            .map(|(_, name)| format!("{name} has no effect: the endpoint is http, not https"));
+        headers
+            .unwrap_or_default()
+            .into_iter()
+            .chain(files)
+            .collect()
+    }
+
     /// The receiver as it may be shown: a path or a query may hold a token.
     pub(super) fn shown(&self) -> String {
         self.url.origin().ascii_serialization()
@@ -92,6 +113,24 @@ fn otlp_variable(name: &str, set: Variables<'_>) -> Option<(String, String)> {
         .into_iter()
         .map(|start| format!("{start}{name}"))
         .find_map(|name| Some((set(&name)?, name)))
+}
+
+/// The entries of a list of headers that the SDK leaves out. They are counted, not shown: what lacks its name may be the
+/// secret.
+fn malformed(typed: &str, variable: &str) -> Vec<String> {
+    let is_header = |entry: &str| {
+        entry.split_once('=').is_some_and(|(name, value)| {
+            let value = percent_decode_str(value.trim()).decode_utf8();
+            let value = value.map(|value| HeaderValue::from_str(&value));
+            HeaderName::from_str(name.trim()).is_ok()
+                && value.is_ok_and(|value| value.is_ok_and(|value| !value.is_empty()))
+        })
+    };
+    let entries = (1..).zip(typed.split(','));
+    entries
+        .filter(|(_, entry)| !entry.trim().is_empty() && !is_header(entry))
+        .map(|(number, _)| format!("{variable}: entry {number} is no name=value and is not sent"))
+        .collect()
 }
 
 /// What was typed for the endpoint, and whether it is a base that HTTP adds the path of traces to. The variable for
@@ -271,6 +310,47 @@ mod tests {
             let debug = format!("{:?}", receiver.headers);
             assert!(!debug.contains("dXNlcjpoaWRkZW4"), "{debug}");
             assert!(!receiver.url.as_str().contains("hidden@"));
+        }
+    }
+
+    #[test]
+    fn what_is_without_effect_is_told_and_never_shown() {
+        let headers = "OTEL_EXPORTER_OTLP_HEADERS";
+        let exact = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+        let https = (GENERAL, "https://env");
+        for (vars, told) in [
+            (&[(headers, "a=1, b=x%20y ,")][..], &[][..]),
+            (&[(headers, "hidden")], &["HEADERS: entry 1"]),
+            (
+                &[(headers, "a=1,hidden,b c=hidden,d=")],
+                &["entry 2", "entry 3", "entry 4"],
+            ),
+            (&[(headers, "hidden"), (exact, "a=1")], &[]),
+            (&[(exact, "a=hid%0Aden")], &["TRACES_HEADERS: entry 1"]),
+            (
+                &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "hidden")],
+                &["CERTIFICATE has no effect"],
+            ),
+            (&[(headers, "hidden"), ("OTEL_SDK_DISABLED", "true")], &[]),
+            (&[https, (headers, "hidden")], &["entry 1"]),
+        ] {
+            let mut warnings = Vec::new();
+            let set = |name: &str| {
+                let found = vars.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let configured = ReceiverSettings {
+                endpoint: Url::parse("http://configured:4318").ok(),
+                ..ReceiverSettings::default()
+            };
+            Receiver::read(&configured, &set, &mut warnings);
+            assert_eq!(warnings.len(), told.len(), "{vars:?}: {warnings:?}");
+            for (warning, part) in warnings.iter().zip(told) {
+                assert!(
+                    warning.contains(part) && !warning.contains("hid"),
+                    "{warning}"
+                );
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::coding::Coding;
+
 /// One server. Without any key it is healthy: legacy, plain HTTP, JSON answers, with a session.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -66,16 +68,19 @@ pub(super) struct Case {
 /// In every text, `$answer` is the healthy JSON-RPC answer (for a GET that of the last POST), `$result` its result,
 /// `$id` the request's id, `$n` how often this `[[on]]` was used, `$session` a new session id, `$token` the request's
 /// Authorization, `$origin` the server's own origin, `$elsewhere` another origin that is this server too, `$x40k` 40,000
-/// letters and `$many` 1,100 notifications on a stream.
+/// letters, `$many` 1,100 notifications on a stream and `$pings` as many requests.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct On {
-    /// JSON-RPC method, or `GET` or `DELETE`; every POST without one.
+    /// JSON-RPC method, or `GET` or `DELETE`; `POST` is our answer to a request of the server's; every other POST without
+    /// one.
     pub(super) method: Option<String>,
     /// Path of the URL; any without one.
     pub(super) path: Option<String>,
     /// Only for the first so many requests.
     pub(super) times: Option<usize>,
+    /// The `Cookie` that the request has to have; empty for none.
+    pub(super) cookie: Option<String>,
     pub(super) delay_ms: u64,
     /// Before each piece of an event stream.
     pub(super) pause_ms: u64,
@@ -89,12 +94,18 @@ pub(super) struct On {
     pub(super) error: Option<Value>,
     /// The pieces of an event stream, each a chunk of its own.
     pub(super) sse: Option<Vec<String>>,
+    /// Our answers, each a JSON text, that have to come before the last piece or event is said.
+    pub(super) awaits: Vec<String>,
     /// HTTP+SSE: what a POST makes arrive on the stream, before it is answered itself.
     pub(super) stream: Option<Vec<String>>,
     pub(super) stream_delay_ms: u64,
     /// HTTP+SSE: thereafter the stream ends.
     pub(super) stream_ends: bool,
-    /// Each character is a chunk of its own.
+    /// The body is compressed, and `Content-Encoding` says so.
+    pub(super) coded: Option<Coding>,
+    /// Bytes that are missing at the end of what is compressed.
+    pub(super) coded_less: usize,
+    /// Each byte is a chunk of its own.
     pub(super) bytewise: bool,
     /// In the place of HTTP.
     pub(super) raw: Option<String>,

@@ -52,7 +52,7 @@ pub(super) async fn serve(
 }
 
 async fn answer(
-    server: &Server,
+    server: &Arc<Server>,
     request: Http<RecvStream>,
     mut respond: SendResponse<Bytes>,
     tell: &mpsc::UnboundedSender<Then>,
@@ -91,15 +91,18 @@ async fn answer(
         }
     }
     let mut stream = respond.send_response(head.body(()).unwrap(), false)?;
-    let send = |stream: &mut h2::SendStream<Bytes>, piece: &String| {
-        stream.send_data(Bytes::from(piece.clone()), false)
+    let send = |stream: &mut h2::SendStream<Bytes>, piece: &[u8]| {
+        stream.send_data(Bytes::copy_from_slice(piece), false)
     };
-    for piece in &answer.pieces {
+    for (index, piece) in answer.pieces.iter().enumerate() {
+        if index + 1 == answer.pieces.len() {
+            server.replied(&answer.awaits).await;
+        }
         send(&mut stream, piece)?;
     }
     if let Some(mut events) = answer.events {
         while let Some(event) = next_event(&mut events, poll_fn(|cx| stream.poll_reset(cx))).await {
-            send(&mut stream, &event)?;
+            send(&mut stream, event.as_bytes())?;
         }
         server.seen.lock().unwrap().open_streams -= 1;
     }
@@ -113,7 +116,7 @@ async fn answer(
             }
         }
         let room = stream.capacity().min(text.len());
-        stream.send_data(Bytes::from(text[..room].to_owned()), false)?;
+        stream.send_data(Bytes::copy_from_slice(&text[..room]), false)?;
     }
     if answer.then.is_some() {
         // What was said so far has to get there first.

@@ -70,6 +70,11 @@ impl Request {
         self.verb == "POST"
     }
 
+    /// An answer of ours to a request of the server's.
+    pub(super) fn is_reply(&self) -> bool {
+        self.is_post() && self.message.is_object() && self.message["method"].is_null()
+    }
+
     pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
@@ -133,6 +138,13 @@ impl Request {
         let is_traceparent =
             trace.len() == 55 && trace.starts_with("00-") && trace.ends_with("-01");
         check(is_traceparent, "has no traceparent with flags 01");
+        if self.is_reply() {
+            check(
+                sessions.is_empty() || knows_session,
+                "does not carry the session",
+            );
+            return mistakes;
+        }
         check(
             meta["traceparent"] == trace,
             "has another traceparent in _meta",

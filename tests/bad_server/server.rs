@@ -21,6 +21,8 @@ use super::tls;
 
 const NOTIFICATION: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n";
 
+const PING: &str = "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n\n";
+
 const MODERN: &str = "2026-07-28";
 
 /// A case's server, and what it saw.
@@ -50,6 +52,8 @@ pub(super) struct Seen {
     /// Streams of HTTP+SSE that the other side has not closed.
     pub(super) open_streams: usize,
     last_post: Value,
+    /// Our answers to requests of the server's.
+    replies: Vec<Value>,
 }
 
 /// An answer, ready to be written.
@@ -61,18 +65,40 @@ pub(super) struct Answer {
     raw: Option<String>,
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
-    pub(super) pieces: Vec<String>,
+    pub(super) pieces: Vec<Vec<u8>>,
     pub(super) chunked: bool,
-    pub(super) endless: Option<String>,
+    pub(super) endless: Option<Vec<u8>>,
     /// What goes on arriving after the pieces.
     pub(super) events: Option<mpsc::UnboundedReceiver<Option<String>>>,
     pub(super) then: Option<Then>,
+    /// Before the last piece.
+    pub(super) awaits: Vec<String>,
 }
 
 impl Answer {
     /// Nothing of HTTP is said.
     pub(super) fn is_silent(&self) -> bool {
         self.raw.is_some()
+    }
+
+    fn encode(&mut self, on: &On, unfinished: bool) {
+        let Some(coding) = on.coded else {
+            return;
+        };
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.extend(self.endless.take());
+        let (mut pieces, end) = coding.encode(&pieces);
+        if on.endless.is_some() {
+            self.endless = pieces.pop();
+        } else if !unfinished {
+            pieces.push(end);
+        }
+        if on.coded_less > 0 {
+            let mut whole = pieces.concat();
+            whole.truncate(whole.len() - on.coded_less);
+            pieces = vec![whole];
+        }
+        self.pieces = pieces;
     }
 
     fn head(&self, minor: u8) -> String {
@@ -201,7 +227,7 @@ impl Server {
     }
 
     async fn serve(
-        &self,
+        self: &Arc<Self>,
         mut stream: BufStream<impl AsyncRead + AsyncWrite + Unpin>,
     ) -> io::Result<()> {
         let mut answered = false;
@@ -213,7 +239,10 @@ impl Server {
             tokio::time::sleep(answer.delay).await;
             let minor = u8::from(self.case.connection != Connection::Http10);
             stream.write_all(answer.head(minor).as_bytes()).await?;
-            for piece in &answer.pieces {
+            for (index, piece) in answer.pieces.iter().enumerate() {
+                if index + 1 == answer.pieces.len() {
+                    self.replied(&answer.awaits).await;
+                }
                 if !answer.pause.is_zero() {
                     stream.flush().await?;
                     tokio::time::sleep(answer.pause).await;
@@ -228,7 +257,7 @@ impl Server {
             }
             if let Some(mut events) = answer.events {
                 while let Some(event) = next_event(&mut events, stream.read_u8()).await {
-                    write(&mut stream, &event, answer.chunked).await?;
+                    write(&mut stream, event.as_bytes(), answer.chunked).await?;
                 }
                 self.seen.lock().unwrap().open_streams -= 1;
             }
@@ -263,19 +292,28 @@ impl Server {
         }
     }
 
-    pub(super) fn answer(&self, request: &Request) -> Answer {
+    pub(super) fn answer(self: &Arc<Self>, request: &Request) -> Answer {
         let mut seen = self.seen.lock().unwrap();
         self.remember(request, &mut seen);
         let nothing_special = On::default();
         let (uses, on) = self
             .special(request, &mut seen)
             .unwrap_or((0, &nothing_special));
+        let cookie = request.header("cookie");
+        if on.cookie.as_ref().is_some_and(|wanted| wanted != cookie) {
+            let mistake = format!("{} has the Cookie {cookie:?}", request.method());
+            seen.mistakes.insert(mistake);
+        }
         let mut fill = |text: &str| self.fill(text, request, uses, &mut seen);
         let mut answer = Answer {
             delay: Duration::from_millis(on.delay_ms),
             pause: Duration::from_millis(on.pause_ms),
-            endless: on.endless.as_ref().map(|text| fill(text).repeat(1000)),
+            endless: on
+                .endless
+                .as_ref()
+                .map(|text| fill(text).repeat(1000).into_bytes()),
             then: on.then,
+            awaits: on.awaits.clone(),
             ..Answer::default()
         };
         let texts = special_texts(on, request);
@@ -314,9 +352,10 @@ impl Server {
             }
             _ => Vec::new(),
         });
-        let pieces = texts.iter().map(|text| fill(text));
+        let pieces = texts.iter().map(|text| fill(text).into_bytes());
         answer.pieces = pieces.filter(|piece| !piece.is_empty()).collect();
         let unfinished = on.then.is_some() || on.endless.is_some() || follows;
+        answer.encode(on, unfinished);
         let http10 = self.case.connection == Connection::Http10;
         answer.chunked = !http10 && (on.bytewise || on.sse.is_some() || unfinished);
         let mut headers: BTreeMap<&str, String> = BTreeMap::new();
@@ -328,6 +367,9 @@ impl Server {
         let begins = request.method() == "initialize" && !aside;
         if begins && !is_error && !self.case.stateless {
             headers.insert("mcp-session-id", fill("$session"));
+        }
+        if let Some(coding) = on.coded {
+            headers.insert("content-encoding", coding.name().to_owned());
         }
         if answer.chunked {
             headers.insert("transfer-encoding", "chunked".to_owned());
@@ -345,7 +387,8 @@ impl Server {
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         if on.bytewise {
-            answer.pieces = answer.pieces.concat().chars().map(String::from).collect();
+            let bytes = answer.pieces.concat();
+            answer.pieces = bytes.into_iter().map(|byte| vec![byte]).collect();
         }
         answer
     }
@@ -356,7 +399,12 @@ impl Server {
     }
 
     /// What a message makes arrive on the stream of HTTP+SSE.
-    fn put_on_stream(&self, on: &On, healthy: bool, fill: &mut impl FnMut(&str) -> String) {
+    fn put_on_stream(
+        self: &Arc<Self>,
+        on: &On,
+        healthy: bool,
+        fill: &mut impl FnMut(&str) -> String,
+    ) {
         let usual = vec!["event: message\ndata: $answer\n\n".to_owned()];
         let texts = match &on.stream {
             Some(texts) => texts.clone(),
@@ -371,12 +419,29 @@ impl Server {
             return;
         };
         let delay = Duration::from_millis(on.stream_delay_ms);
+        let (server, awaits) = (self.clone(), on.awaits.clone());
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            for event in events {
+            let count = events.len();
+            for (index, event) in events.into_iter().enumerate() {
+                if index + 1 == count {
+                    server.replied(&awaits).await;
+                }
                 stream.send(event).ok();
             }
         });
+    }
+
+    /// Waits for answers of ours.
+    pub(super) async fn replied(&self, awaited: &[String]) {
+        let awaited = awaited
+            .iter()
+            .map(|text| serde_json::from_str(text).unwrap());
+        let awaited: Vec<Value> = awaited.collect();
+        let came = |reply| self.seen.lock().unwrap().replies.contains(reply);
+        while !awaited.iter().all(came) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The `[[on]]` that is for this request, and how often it has been used, this time included.
@@ -384,8 +449,9 @@ impl Server {
         let mut rules = self.case.on.iter().enumerate();
         let (index, on) = rules.find(|(index, on)| {
             let (method, uses) = (on.method.as_deref(), seen.uses.get(index).copied());
-            method.map_or(request.is_post(), |method| method == request.method())
-                && on.path.as_ref().is_none_or(|path| *path == request.path)
+            method.map_or(request.is_post() && !request.is_reply(), |method| {
+                method == request.method()
+            }) && on.path.as_ref().is_none_or(|path| *path == request.path)
                 && on.times.is_none_or(|times| uses.unwrap_or(0) < times)
         })?;
         let uses = seen.uses.entry(index).or_default();
@@ -398,7 +464,9 @@ impl Server {
         let aside = self.is_posted_aside(request);
         seen.mistakes
             .extend(request.mistakes(&seen.sessions, &self.origin(), aside));
-        if request.is_post() {
+        if request.is_reply() {
+            seen.replies.push(request.message.clone());
+        } else if request.is_post() {
             seen.traces.insert(request.trace_id().to_owned());
             seen.last_post = self.healthy(request).1.unwrap_or_default();
         } else if request.method() == "DELETE" {
@@ -444,7 +512,7 @@ impl Server {
                     json!({ "protocolVersion": version, "capabilities": {}, "serverInfo": info });
                 (200, complete(result))
             }
-            "notifications/initialized" => (202, None),
+            "notifications/initialized" | "POST" => (202, None),
             "tools/list" => {
                 let tool =
                     |n| json!({ "name": format!("tool-{n}"), "inputSchema": { "type": "object" } });
@@ -475,6 +543,7 @@ impl Server {
             ("$elsewhere", format!("http://localhost:{}", self.port)),
             ("$x40k", "x".repeat(40_000)),
             ("$many", NOTIFICATION.repeat(1_100)),
+            ("$pings", PING.repeat(1_100)),
         ];
         values
             .iter()
@@ -507,14 +576,17 @@ pub(super) async fn next_event<T>(
 
 async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
-    piece: &str,
+    piece: &[u8],
     chunked: bool,
 ) -> io::Result<()> {
-    let piece = match chunked {
-        true => format!("{:x}\r\n{piece}\r\n", piece.len()),
-        false => piece.to_owned(),
-    };
-    stream.write_all(piece.as_bytes()).await?;
+    if chunked {
+        let length = format!("{:x}\r\n", piece.len());
+        stream.write_all(length.as_bytes()).await?;
+    }
+    stream.write_all(piece).await?;
+    if chunked {
+        stream.write_all(b"\r\n").await?;
+    }
     stream.flush().await
 }
 

@@ -1,4 +1,4 @@
-# What a script of a stdio case has to hand: requests(), answer(), say(), start(), PROGRAM (whose server this is).
+# What a script of a stdio case has to hand: requests(), answer(), say(), asks(), start(), PROGRAM (whose server this is).
 import json, os, re, subprocess, sys, time
 
 FOLDER, ERA, PROGRAM = os.environ["CASE_FOLDER"], os.environ["CASE_ERA"], os.getppid()
@@ -29,6 +29,11 @@ def requests():
             keep("complaints", f"no tracestate in _meta: {line}")
         if "id" in message:
             yield message
+
+def asks(method, id=1):
+    "Asks a request of its own; what is answered."
+    say(json.dumps({"jsonrpc": "2.0", "id": id, "method": method}))
+    return json.loads(sys.stdin.readline())
 
 def healthy(request):
     method = request["method"]

@@ -1,0 +1,162 @@
+//! Whether it is the prober's own network that is gone. Pure.
+//!
+//! Isolated means: at least five targets that are not on this machine, most of them failing in a way that a dead
+//! network explains, and a control that worked before fails now. From the moment that a control fails until it is
+//! certain, failures are in doubt: they neither count nor are forgotten.
+
+use std::time::{Duration, SystemTime};
+
+/// Fewer remote targets cannot tell an outage of theirs from one of ours.
+pub(super) const LEAST_TARGETS: usize = 5;
+
+/// How long failures may be in doubt. Each target is probed at once when the doubt arises, and a hanging probe takes 10 s
+/// by default; what has not answered by then says nothing. A page is late by no more than this.
+const LONGEST_DOUBT: Duration = Duration::from_secs(30);
+
+/// A result from shortly before the doubt tells of the same network.
+const ALREADY: Duration = Duration::from_secs(15);
+
+/// After a suspend the network needs a moment, and so does it after the clock was set.
+const AFTER_A_JUMP: Duration = Duration::from_secs(30);
+
+/// What is known of the controls and of the network.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Isolation {
+    controls: Vec<Control>,
+    doubt: Option<SystemTime>,
+    /// The doubt has ended with the finding that it is not us, though a control fails; it does not arise again before
+    /// that control has worked.
+    dismissed: bool,
+    isolated: Option<SystemTime>,
+    /// When the last isolation ended: probes that started before tell nothing.
+    ended: Option<SystemTime>,
+    jumped: Option<SystemTime>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Control {
+    worked_before: bool,
+    works: Option<bool>,
+}
+
+/// The last result of a target that is not on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastSeen {
+    /// Start of the probe.
+    pub(super) at: SystemTime,
+    /// It failed in a way that a dead network explains.
+    pub(super) cut: bool,
+}
+
+/// What has become of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// A control fails that has worked: who has not been probed since should be.
+    Doubtful,
+    /// It is us.
+    Isolated,
+    /// It was us, and is over.
+    Connected,
+}
+
+impl Isolation {
+    /// How many controls there are.
+    pub(super) fn set_controls(&mut self, count: usize) {
+        self.controls = vec![Control::default(); count];
+    }
+
+    /// Takes in what all the controls say at `now`.
+    pub(super) fn observe_controls(&mut self, works: &[bool], now: SystemTime) -> Option<Turned> {
+        for (control, works) in self.controls.iter_mut().zip(works) {
+            control.works = Some(*works);
+            control.worked_before |= *works;
+        }
+        if self.a_control_fails() {
+            if self.isolated.is_some() || self.doubt.is_some() || self.dismissed {
+                return None;
+            }
+            self.doubt = Some(now);
+            return Some(Turned::Doubtful);
+        }
+        self.doubt = None;
+        self.dismissed = false;
+        if !works.contains(&true) {
+            // After a restart nothing is known to have worked.
+            return None;
+        }
+        self.isolated.take().map(|_| {
+            self.ended = Some(now);
+            Turned::Connected
+        })
+    }
+
+    fn a_control_fails(&self) -> bool {
+        self.controls
+            .iter()
+            .any(|control| control.worked_before && control.works == Some(false))
+    }
+
+    /// A control has worked at some time, so that it is worth asking again.
+    pub(super) fn can_tell(&self) -> bool {
+        self.controls.iter().any(|control| control.worked_before)
+    }
+
+    /// The wall clock has jumped, by a suspend or by being set.
+    pub(super) fn jumped(&mut self, now: SystemTime) {
+        self.jumped = Some(now);
+    }
+
+    /// Ends the doubt where the last results allow it.
+    pub(super) fn decide(
+        &mut self,
+        remote: &[Option<LastSeen>],
+        now: SystemTime,
+    ) -> Option<Turned> {
+        let doubt = self.doubt?;
+        let from = doubt.checked_sub(ALREADY).unwrap_or(doubt);
+        let fresh: Vec<_> = remote
+            .iter()
+            .flatten()
+            .filter(|last| last.at >= from)
+            .collect();
+        let cut = fresh.iter().filter(|last| last.cut).count();
+        let over = now
+            .duration_since(doubt)
+            .map_or(true, |age| age >= LONGEST_DOUBT);
+        let of = if over { fresh.len() } else { remote.len() };
+        if fresh.len() >= LEAST_TARGETS && 2 * cut > of {
+            self.doubt = None;
+            self.isolated = Some(now);
+            return Some(Turned::Isolated);
+        }
+        if over || 2 * (fresh.len() - cut) >= remote.len() {
+            self.doubt = None;
+            self.dismissed = true;
+        }
+        None
+    }
+
+    /// Failures that a dead network explains are in doubt.
+    pub(super) fn is_doubtful(&self, now: SystemTime) -> bool {
+        let jumped = self.jumped.is_some_and(|at| {
+            now.duration_since(at)
+                .is_ok_and(|since| since < AFTER_A_JUMP)
+        });
+        self.doubt.is_some() || jumped
+    }
+
+    /// Since when it is us.
+    pub(super) fn since(&self) -> Option<SystemTime> {
+        self.isolated
+    }
+
+    /// It was us when the last run ended.
+    pub(super) fn remember(&mut self, since: SystemTime) {
+        self.isolated = Some(since);
+    }
+
+    /// A failure that a dead network explains, of a probe that started at `at`, is ours.
+    pub(super) fn explains(&self, at: SystemTime) -> bool {
+        self.isolated.is_some() || self.ended.is_some_and(|ended| at < ended)
+    }
+}
