@@ -5,7 +5,9 @@ mod check;
 mod config_check;
 mod correlate;
 mod explain;
+mod incidents;
 mod live;
+mod silence;
 mod status;
 mod store;
 mod terminal;
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
-use crate::model::{Profile, State};
+use crate::model::{Profile, State, Target};
 
 pub use terminal::complain;
 
@@ -90,6 +92,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Check(args) => check::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Status(args) => status::run(&args),
+        Command::Incidents(args) => incidents::run(&args),
+        Command::Silence { action } => silence::run(&action),
         Command::Correlate(args) => correlate::run(&args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Store { action } => store::run(&action),
@@ -124,6 +128,50 @@ fn load_with(path: &Path, profile: Option<&Profile>) -> Result<Config, Trouble> 
 enum Hangup {
     Ends,
     Spared,
+}
+
+/// The server of this name.
+///
+/// # Errors
+/// A sentence with the nearest name.
+fn server_named<'c>(config: &'c Config, name: &str) -> Result<&'c Target, String> {
+    let names: Vec<_> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let index = named("server", name, &names)?;
+    config
+        .targets
+        .get(index)
+        .ok_or_else(|| format!("there is no server {name}"))
+}
+
+/// The place of `name` among those that there are.
+///
+/// # Errors
+/// A sentence with the nearest one.
+fn named(what: &str, name: &str, known: &[&str]) -> Result<usize, String> {
+    known
+        .iter()
+        .position(|known| *known == name)
+        .ok_or_else(|| {
+            let near = match config::nearest(name, known) {
+                Some(near) => format!("did you mean {near}?"),
+                None if known.is_empty() => "there are none".to_owned(),
+                None => format!("there are: {}", known.join(", ")),
+            };
+            format!("there is no {what} {name}; {near}")
+        })
+}
+
+/// Who somebody says to be, or is logged in as; what is behind `sudo` matters, not the name that it lends.
+fn user(said: Option<&str>) -> String {
+    let variables = ["SUDO_USER", "LOGNAME", "USER"].iter();
+    let logged_in = || {
+        variables
+            .filter_map(|name| std::env::var(name).ok())
+            .find(|name| !name.trim().is_empty())
+    };
+    said.map(str::to_owned)
+        .or_else(logged_in)
+        .unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
 }
 
 /// A token that Ctrl-C, SIGTERM or SIGHUP cancels.

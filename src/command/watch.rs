@@ -75,7 +75,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     let now = SystemTime::now();
     let watching = watching(&targets, &args.file.display().to_string());
     let unheard = (channels == 0).then(|| {
-        "there is no [[channel]]: incidents are kept, and nobody is told of them".to_owned()
+        "there is no [[channel]]: incidents are recorded, and nobody is told of them".to_owned()
     });
     let texts = std::iter::once(watching)
         .chain(waiting(&targets, now))
