@@ -275,9 +275,7 @@ struct Checker<'a, 'o> {
 
 impl Checker<'_, '_> {
     fn name(&mut self, names: &mut BTreeSet<String>) -> Option<String> {
-        let Some(name) = self.required("name", "name = \"oncall\"") else {
-            return None;
-        };
+        let name = self.required("name", "name = \"oncall\"")?;
         let of_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let problem = if name.value.is_empty() {
             "is empty".to_owned()
@@ -459,7 +457,11 @@ impl Checker<'_, '_> {
         if with_query.len() >= SECRET_PART {
             self.secrets.push(Secret::new(with_query));
         }
-        let parts = path.split('/').filter(|part| part.len() >= SECRET_PART);
+        // Words of the vendor's are none, and blanking them out would make messages unreadable.
+        let is_word = |part: &str| part.chars().all(|c| c.is_ascii_lowercase());
+        let parts = path
+            .split('/')
+            .filter(|part| part.len() >= SECRET_PART && !is_word(part));
         self.secrets.extend(parts.map(Secret::new));
         let pairs = url.query_pairs().map(|(_, value)| value.into_owned());
         self.secrets.extend(pairs.map(Secret::new));
