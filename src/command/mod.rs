@@ -5,6 +5,7 @@ mod check;
 mod config_check;
 mod correlate;
 mod explain;
+mod history;
 mod incidents;
 mod live;
 mod silence;
@@ -93,6 +94,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Watch(args) => watch::run(args).await,
         Command::Status(args) => status::run(&args),
         Command::Incidents(args) => incidents::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Silence { action } => silence::run(&action),
         Command::Correlate(args) => correlate::run(&args).await,
         Command::Explain(args) => explain::run(&args),
