@@ -125,6 +125,7 @@ pub struct WatchArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Configuration file
+    #[arg(default_value = "servers.toml")]
     pub file: PathBuf,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]

@@ -10,6 +10,7 @@ mod bad_server;
 mod command_line;
 mod configuration;
 mod conformance;
+mod incidents;
 mod live;
 mod real_servers;
 mod service;
