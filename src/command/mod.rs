@@ -125,6 +125,13 @@ fn load_with(path: &Path, profile: Option<&Profile>) -> Result<Config, Trouble> 
     }
 }
 
+/// Whether SIGHUP ends us, as when the terminal is closed; a service is told by it to read its configuration again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hangup {
+    Ends,
+    Spared,
+}
+
 /// The server of this name.
 ///
 /// # Errors
@@ -183,19 +190,28 @@ fn account_of(id: u32, accounts: &str) -> Option<String> {
 }
 
 /// A token that Ctrl-C, SIGTERM or SIGHUP cancels.
-fn cancelled_by_signals() -> Result<CancellationToken, String> {
+fn cancelled_by_signals(hangup: Hangup) -> Result<CancellationToken, String> {
     let token = CancellationToken::new();
     let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     // The terminal was closed: as for the others, sessions and started servers have to be ended.
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut hung_up = match hangup {
+        Hangup::Ends => Some(signal(SignalKind::hangup()).map_err(failed)?),
+        Hangup::Spared => None,
+    };
     let cancel = token.clone();
     tokio::spawn(async move {
+        let hangup = async {
+            match &mut hung_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            _ = hangup => {}
         }
         cancel.cancel();
     });

@@ -282,9 +282,7 @@ struct Checker<'a, 'o> {
 
 impl Checker<'_, '_> {
     fn name(&mut self, names: &mut BTreeSet<String>) -> Option<String> {
-        let Some(name) = self.required("name", "name = \"oncall\"") else {
-            return None;
-        };
+        let name = self.required("name", "name = \"oncall\"")?;
         let of_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let problem = if name.value.is_empty() {
             "is empty".to_owned()
