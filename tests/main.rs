@@ -7,6 +7,7 @@ mod support;
 
 mod architecture;
 mod bad_server;
+mod channels;
 mod command_line;
 mod configuration;
 mod conformance;

@@ -17,7 +17,7 @@ use super::channel::Failure;
 use super::message::Message;
 use crate::model::{
     ChannelSettings, DeliveryOutcome, Frequency, IncidentKind, Layer, Notice, NoticeEvent, Pending,
-    Reason, Severity, Text, Verdict,
+    Reason, Resolution, Severity, Text, Verdict,
 };
 
 /// Notices held for one channel, some 2 KiB each. More are left where they are kept, and read when there is room.
@@ -153,6 +153,7 @@ struct Cause {
     reason: Option<Reason>,
     severity: Severity,
     verdict: Option<Verdict>,
+    resolution: Option<Resolution>,
     /// Those that were one message in an earlier process.
     first_attempt_at: Option<SystemTime>,
 }
@@ -172,6 +173,7 @@ impl Waiting {
             verdict: (*event == NoticeEvent::Updated)
                 .then_some(incident.verdict)
                 .flatten(),
+            resolution: incident.resolution,
             first_attempt_at: self.first_attempt_at,
         })
     }
