@@ -39,6 +39,8 @@ pub enum Command {
     Status(StatusArgs),
     /// List what has happened, show one of it, or take one
     Incidents(IncidentsArgs),
+    /// Show how a server did over a time
+    History(HistoryArgs),
     /// Have no notices for a while
     Silence {
         /// What to do.
@@ -123,6 +125,7 @@ pub struct WatchArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Configuration file
+    #[arg(default_value = "servers.toml")]
     pub file: PathBuf,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -194,6 +197,23 @@ pub struct AckArgs {
     /// Who takes it [default: who is logged in]
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
+}
+
+/// `mcpprobe history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// Name of the server
+    #[arg(long, value_name = "NAME")]
+    pub server: String,
+    /// How far back
+    #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
+    pub since: Duration,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 /// `mcpprobe silence`.

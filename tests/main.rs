@@ -11,6 +11,7 @@ mod channels;
 mod command_line;
 mod configuration;
 mod conformance;
+mod incidents;
 mod live;
 mod real_servers;
 mod service;

@@ -5,6 +5,7 @@ mod check;
 mod config_check;
 mod correlate;
 mod explain;
+mod history;
 mod incidents;
 mod live;
 mod silence;
@@ -93,6 +94,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Watch(args) => watch::run(args).await,
         Command::Status(args) => status::run(&args),
         Command::Incidents(args) => incidents::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Silence { action } => silence::run(&action),
         Command::Correlate(args) => correlate::run(&args).await,
         Command::Explain(args) => explain::run(&args),
@@ -171,7 +173,20 @@ fn user(said: Option<&str>) -> String {
     };
     said.map(str::to_owned)
         .or_else(logged_in)
-        .unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+        .unwrap_or_else(|| {
+            let id = rustix::process::getuid().as_raw();
+            let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+            account_of(id, &accounts).unwrap_or_else(|| format!("user {id}"))
+        })
+}
+
+/// The name of the account with this number, where cron or a container has left no variable that tells it.
+fn account_of(id: u32, accounts: &str) -> Option<String> {
+    accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(id)).then(|| name.to_owned())
+    })
 }
 
 /// A token that Ctrl-C, SIGTERM or SIGHUP cancels.
@@ -215,6 +230,28 @@ fn raise_file_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_is_found_by_its_number() {
+        let accounts =
+            "root:x:0:0:root:/root:/bin/sh\nnonsense\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(account_of(1000, accounts).as_deref(), Some("ann"));
+        assert_eq!(account_of(7, accounts), None);
+    }
+
+    #[test]
+    fn a_name_that_was_said_wins_and_another_is_suggested_for_a_misspelt_one() {
+        assert_eq!(user(Some("ann")), "ann");
+        assert_eq!(named("server", "b", &["a", "b"]), Ok(1));
+        for (known, words) in [
+            (&["weather"][..], "did you mean weather?"),
+            (&["x", "y"], "there are: x, y"),
+            (&[], "there are none"),
+        ] {
+            let why = named("server", "wether", known).unwrap_err();
+            assert!(why.ends_with(words), "{why}");
+        }
+    }
 
     #[test]
     fn the_worst_state_decides_the_exit_code() {

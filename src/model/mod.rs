@@ -9,7 +9,6 @@ mod cron;
 mod evidence;
 mod expect;
 mod explanation;
-mod history;
 mod id;
 mod incident;
 mod layer;
@@ -40,7 +39,6 @@ pub use evidence::{
 };
 pub use expect::{Expect, Expectation};
 pub use explanation::Explanation;
-pub use history::{History, LayerLatency, ReasonCount};
 pub use id::{OWN_SCOPE, SpanId, TraceId};
 pub use incident::{
     Acknowledgement, Incident, IncidentKind, Orders, Resolution, Severity, Silence, TimelineEntry,

@@ -5,52 +5,61 @@ use serde_json::{Value, json};
 use super::json::SCHEMA;
 use super::table::{Look, dash, draw, short};
 use super::{millis, rfc3339, shown_time};
-use crate::model::{History, Layer, LayerLatency, escaped};
+use crate::model::{Layer, escaped};
+use crate::store::{History, Percentiles};
 
 /// The tables of `history`.
 pub fn table(name: &str, history: &History, look: Look) -> String {
-    let judged = history.up + history.degraded + history.failed;
     let available = history
         .availability()
         .map_or_else(dash, |share| format!("{} %", percent(share)));
     let mut text = format!(
-        "{}  {} to {}\n{available} available: {} of {judged} probes worked, {} of them degraded; {} could not judge\n",
+        "{}  {} to {}\n{available} available: {} of {} probes worked, {} of these degraded; {} could not judge\n",
         escaped(name),
         shown_time(history.since),
         shown_time(history.until),
         history.up + history.degraded,
+        history.probes(),
         history.degraded,
         history.unknown,
     );
     if !history.reasons.is_empty() {
         let mut rows = vec![["LAYER", "COUNT", "REASON"].map(str::to_owned)];
         rows.extend(history.reasons.iter().map(|counted| {
+            let layer = counted.layer.map(|layer| layer.as_str().to_owned());
             [
-                counted
-                    .layer
-                    .map_or_else(dash, |layer| layer.as_str().to_owned()),
+                layer.unwrap_or_else(dash),
                 counted.count.to_string(),
-                counted
-                    .reason
-                    .map_or_else(dash, |reason| reason.to_string()),
+                counted.reason.to_string(),
             ]
         }));
         text.push_str(&format!("\n{}\n", draw(rows, &[], look)));
     }
-    if !history.latency.is_empty() {
-        let mut rows = vec![["LAYER", "PASSED", "P50", "P90", "P99"].map(str::to_owned)];
-        rows.extend(history.latency.iter().map(|latency| {
+    let passed: Vec<_> = passed(history).collect();
+    if !passed.is_empty() {
+        let mut rows = vec![["LAYER", "P50", "P95", "P99"].map(str::to_owned)];
+        rows.extend(passed.iter().map(|(layer, latency)| {
             [
-                latency.layer.as_str().to_owned(),
-                latency.count.to_string(),
+                layer.as_str().to_owned(),
                 short(latency.p50),
-                short(latency.p90),
+                short(latency.p95),
                 short(latency.p99),
             ]
         }));
         text.push_str(&format!("\n{}\n", draw(rows, &[], look)));
     }
+    if history.summed_up {
+        text.push_str(
+            "\nOf a part of this time only the sums of hours or days are left: percentiles are within 6 %.\n",
+        );
+    }
     text
+}
+
+/// The layers that were passed, with how long that took.
+fn passed(history: &History) -> impl Iterator<Item = (Layer, Percentiles)> + '_ {
+    let latency = Layer::ALL.into_iter().zip(history.latency);
+    latency.filter_map(|(layer, latency)| Some((layer, latency?)))
 }
 
 /// With as many digits as tell an outage from none, and never rounded up to 100.
@@ -62,12 +71,11 @@ fn percent(share: f64) -> String {
 
 /// The document of `history --format json`.
 pub fn json(name: &str, history: &History) -> Value {
-    let latency = |of: &LayerLatency| {
+    let latency = |(layer, of): (Layer, Percentiles)| {
         json!({
-            "layer": of.layer,
-            "count": of.count,
+            "layer": layer,
             "p50_ms": millis(of.p50),
-            "p90_ms": millis(of.p90),
+            "p95_ms": millis(of.p95),
             "p99_ms": millis(of.p99),
         })
     };
@@ -95,7 +103,8 @@ pub fn json(name: &str, history: &History) -> Value {
         },
         "layers": layers,
         "reasons": reasons.collect::<Vec<_>>(),
-        "latency": history.latency.iter().map(latency).collect::<Vec<_>>(),
+        "latency": passed(history).map(latency).collect::<Vec<_>>(),
+        "summed_up": history.summed_up,
     })
 }
 

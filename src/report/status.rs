@@ -219,3 +219,170 @@ fn target_json(target: &TargetStatus) -> Value {
         "provisional": target.provisional,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::model::{
+        Acknowledgement, Notice, NoticeEvent, Reason, Severity, TimelineEntry, TimelineKind,
+    };
+    use crate::report::incidents;
+    use crate::store::IncidentDetail;
+
+    const PIPE: Look = Look {
+        colour: false,
+        width: None,
+    };
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn incident(server: Option<&str>, kind: IncidentKind) -> Incident {
+        Incident {
+            id: "1234".to_owned(),
+            server: server.map(str::to_owned),
+            kind,
+            severity: Severity::Critical,
+            state: State::Down,
+            failed_layer: None,
+            reason: Some(Reason::ConnectionRefused),
+            message: Text::new("evil \u{1b}[31m words"),
+            trace_id: None,
+            first_failed_at: at(100),
+            opened_at: at(107),
+            resolved_at: None,
+            resolution: None,
+            flapping: true,
+            acknowledged: None,
+            suppressed: None,
+            verdict: None,
+            verdict_reason: None,
+            provisional: None,
+        }
+    }
+
+    fn notice(incident: Incident, failed: Option<&str>) -> StoredNotice {
+        StoredNotice {
+            notice: Notice {
+                channel: "oncall".to_owned(),
+                sequence: 1,
+                event: NoticeEvent::Opened,
+                created_at: at(107),
+                due_at: at(107),
+                incident,
+                tags: Vec::new(),
+                endpoint: None,
+                links: Vec::new(),
+                command: None,
+            },
+            attempts: 3,
+            first_attempt_at: Some(at(108)),
+            delivered_at: None,
+            given_up_at: None,
+            last_error: failed.map(Text::new),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_mcpprobe_itself_stands_below_the_servers() {
+        let own = incident(None, IncidentKind::Isolated);
+        let stored = notice(own.clone(), Some("no \u{202e}route"));
+        let report = StatusReport {
+            targets: vec![TargetStatus::unknown("a")],
+            incidents: vec![own],
+            undelivered: vec![stored.clone(), stored.clone()],
+            given_up: vec![stored],
+            facts: BTreeMap::from([
+                (fact::RELOAD_ERROR.to_owned(), "line 3\u{1b}[31m".to_owned()),
+                (fact::STORE_TROUBLE.to_owned(), "disk full".to_owned()),
+            ]),
+            ..StatusReport::default()
+        };
+        let text = table(&report, at(160), PIPE);
+        for line in [
+            "isolated for 1m: evil \\u{1b}[31m words",
+            "oncall: 2 notices not delivered yet, the oldest of 1970-01-01T00:01:47Z: no \\u{202e}route",
+            "oncall: 1 notice given up, the last because of no \\u{202e}route",
+            "the old one holds: line 3\\u{1b}[31m",
+            "store: disk full",
+        ] {
+            assert!(text.contains(line), "{line}:\n{text}");
+        }
+        let json = json(&report, at(160));
+        assert_eq!(json["isolated"], true);
+        assert_eq!(json["undelivered"][0]["attempts"], 3);
+        let nothing = table(&StatusReport::default(), at(0), PIPE);
+        assert_eq!(nothing.lines().count(), 1, "{nothing}");
+    }
+
+    #[test]
+    fn a_server_shows_that_it_is_suspect_and_why_nobody_is_told() {
+        let mut outage = incident(Some("a"), IncidentKind::Outage);
+        outage.acknowledged = Some(Acknowledgement {
+            at: at(110),
+            by: Text::new("ann"),
+        });
+        let row_of = |incidents: Vec<Incident>| {
+            let report = StatusReport {
+                targets: vec![TargetStatus {
+                    suspect: true,
+                    state: State::Up,
+                    incident: Some("1234".to_owned()),
+                    ..TargetStatus::unknown("a")
+                }],
+                quiet: BTreeMap::from([("a".to_owned(), Text::new("maintenance: nightly"))]),
+                incidents,
+                ..StatusReport::default()
+            };
+            table(&report, at(160), PIPE)
+        };
+        let text = row_of(vec![outage.clone()]);
+        for word in [
+            "up (suspect)",
+            "[flapping] [acknowledged by ann] [maintenance: nightly]",
+        ] {
+            assert!(text.contains(word), "{word}:\n{text}");
+        }
+        // What the incident says of itself is not said twice.
+        outage.suppressed = Some(Text::new("parent gateway is down"));
+        let text = row_of(vec![outage]);
+        assert!(text.contains("[parent gateway is down]"), "{text}");
+        assert!(!text.contains("maintenance"), "{text}");
+    }
+
+    #[test]
+    fn an_incident_tells_its_story() {
+        let mut outage = incident(Some("a"), IncidentKind::Outage);
+        outage.verdict = Some(crate::model::Verdict::Path);
+        outage.verdict_reason = Some(Text::new("others are served"));
+        outage.provisional = Some(true);
+        let detail = IncidentDetail {
+            timeline: vec![TimelineEntry {
+                incident: outage.id.clone(),
+                at: at(107),
+                what: TimelineKind::Opened,
+                text: Text::new("after 2 confirmations"),
+            }],
+            notices: vec![notice(outage.clone(), Some("timeout"))],
+            conversation: Some("> POST /mcp\n< \u{9b}31m503\n".to_owned()),
+            incident: outage,
+        };
+        let text = incidents::one(&detail, "my\u{1b}.toml", at(160));
+        for words in [
+            "since         1970-01-01T00:01:40Z (1m)",
+            "verdict       path (provisional): others are served",
+            "1970-01-01T00:01:47Z  opened        after 2 confirmations",
+            "oncall #1 opened: waiting, 3 attempts: timeout",
+            "> POST /mcp\n< \\u{9b}31m503",
+            "incidents ack 1234 my\\u{1b}.toml",
+        ] {
+            assert!(text.contains(words), "{words}:\n{text}");
+        }
+        let json = incidents::one_json(&detail);
+        assert_eq!(json["timeline"][0]["what"], "opened");
+        assert_eq!(json["notices"][0]["last_error"], "timeout");
+    }
+}

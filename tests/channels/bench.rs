@@ -14,7 +14,7 @@ use crate::support::PATIENCE;
 pub(super) fn channels(text: &str, folder: &Path) -> Vec<ChannelSettings> {
     let env = |name: &str| (name == "SECRET").then(|| "s3cret-of-the-environment".to_owned());
     match mcpprobe::config::parse(text, "servers.toml", folder, &env, SystemTime::now()) {
-        Ok(loaded) => loaded.config.channels,
+        Ok(loaded) => loaded.config.alerting.channels,
         Err(complaints) => panic!("{complaints}"),
     }
 }
