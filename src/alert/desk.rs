@@ -76,6 +76,36 @@ struct Told {
     waiting: u32,
 }
 
+/// What a probe found, as far as alerting goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Its start.
+    pub at: SystemTime,
+    /// What it found the target to be.
+    pub state: State,
+    /// The layer that failed, or whose expectation did not hold.
+    pub failed_layer: Option<Layer>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Why, in a sentence.
+    pub message: Text,
+    /// Its trace.
+    pub trace_id: TraceId,
+}
+
+impl From<&ProbeResult> for Observation {
+    fn from(result: &ProbeResult) -> Self {
+        Self {
+            at: result.started_at,
+            state: result.state,
+            failed_layer: result.failed_layer(),
+            reason: result.reason(),
+            message: result.message().cloned().unwrap_or_default(),
+            trace_id: result.trace_id,
+        }
+    }
+}
+
 /// What a result makes of its target, and what is to be remembered and done.
 #[derive(Debug, Default)]
 pub struct Reaction {
@@ -282,9 +312,9 @@ impl Desk {
     }
 
     /// A result may be the prober's own fault: the controls have to be asked before it is taken in.
-    pub fn needs_controls(&self, index: usize, result: &ProbeResult) -> bool {
+    pub fn needs_controls(&self, index: usize, found: &Observation) -> bool {
         let remote = self.seats.get(index).is_some_and(|seat| seat.remote);
-        remote && is_cut(result) && self.isolation.can_tell() && self.enough_remote()
+        remote && is_cut(found) && self.isolation.can_tell() && self.enough_remote()
     }
 
     /// There are enough targets elsewhere for an isolation to be told from their outages.
@@ -300,34 +330,31 @@ impl Desk {
     }
 
     /// Takes in a result.
-    pub fn observe(&mut self, index: usize, result: &ProbeResult, now: SystemTime) -> Reaction {
+    pub fn observe(&mut self, index: usize, found: Observation, now: SystemTime) -> Reaction {
         let mut reaction = Reaction::default();
         let Some(seat) = self.seats.get_mut(index) else {
             return reaction;
         };
-        let cut = seat.remote && is_cut(result);
-        if seat.remote && result.state != State::Unknown {
-            seat.last = Some(LastSeen {
-                at: result.started_at,
-                cut,
-            });
+        let cut = seat.remote && is_cut(&found);
+        if seat.remote && found.state != State::Unknown {
+            seat.last = Some(LastSeen { at: found.at, cut });
         }
         if cut {
             self.decide(now, &mut reaction);
         }
-        let ours = cut && self.isolation.explains(result.started_at);
+        let ours = cut && self.isolation.explains(found.at);
         let doubtful = cut && self.isolation.is_doubtful(now);
         let Some(seat) = self.seats.get_mut(index) else {
             return reaction;
         };
-        let state = if ours { State::Unknown } else { result.state };
+        let state = if ours { State::Unknown } else { found.state };
         let seen = Seen {
-            at: result.started_at,
+            at: found.at,
             state,
-            failed_layer: result.failed_layer(),
-            reason: result.reason(),
-            message: result.message().cloned().unwrap_or_default(),
-            trace_id: result.trace_id,
+            failed_layer: found.failed_layer,
+            reason: found.reason,
+            message: found.message,
+            trace_id: found.trace_id,
             doubtful,
         };
         seat.note(&seen);
@@ -927,14 +954,13 @@ impl Words {
 }
 
 /// It failed in a way that a dead network of our own would explain.
-fn is_cut(result: &ProbeResult) -> bool {
-    result.failure.as_ref().is_some_and(|failure| {
-        failure.layer == Layer::Transport
-            && !matches!(
-                failure.reason,
-                Reason::ConnectionRefused | Reason::Expectation
-            )
-    })
+fn is_cut(found: &Observation) -> bool {
+    found.state.failed()
+        && found.failed_layer == Some(Layer::Transport)
+        && !matches!(
+            found.reason,
+            Some(Reason::ConnectionRefused | Reason::Expectation)
+        )
 }
 
 /// A loopback address, a Unix socket or a process is on this machine.

@@ -8,11 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
-use super::{Desk, Reaction, Remembered, Words};
+use super::{Desk, Observation, Reaction, Remembered, Words};
 use crate::model::{
-    AlertChange, Alerting, ChannelKind, ChannelSettings, Failure, Incident, IncidentKind, Layer,
-    Notice, NoticeEvent, Orders, Policy, ProbeResult, Reason, Secret, Severities, Silence, State,
-    Target, Text, TraceId,
+    AlertChange, Alerting, ChannelKind, ChannelSettings, Incident, IncidentKind, Layer, Notice,
+    NoticeEvent, Orders, Policy, Reason, Secret, Severities, Silence, State, Target, Text, TraceId,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -32,32 +31,27 @@ enum Found {
 }
 
 impl Found {
-    fn result(self, at: SystemTime) -> ProbeResult {
-        let failure = |layer, reason| {
-            Some(Failure {
-                layer,
-                reason,
-                message: Text::new("as simulated"),
-                http_status: None,
-                jsonrpc_code: None,
-            })
-        };
-        let (state, failure) = match self {
+    fn observed(self, at: SystemTime) -> Observation {
+        let (state, failed) = match self {
             Self::Up => (State::Up, None),
-            Self::Slow => (State::Degraded, None),
-            Self::Broken => (State::Down, failure(Layer::Http, Reason::HttpStatus)),
+            Self::Slow => (
+                State::Degraded,
+                Some((Layer::ToolsList, Reason::Expectation)),
+            ),
+            Self::Broken => (State::Down, Some((Layer::Http, Reason::HttpStatus))),
             Self::Cut => (
                 State::Down,
-                failure(Layer::Transport, Reason::ConnectTimeout),
+                Some((Layer::Transport, Reason::ConnectTimeout)),
             ),
             Self::Unknown => (State::Unknown, None),
         };
-        ProbeResult {
-            started_at: at,
-            trace_id: TraceId::random(),
+        Observation {
+            at,
             state,
-            failure,
-            ..ProbeResult::passed()
+            failed_layer: failed.map(|(layer, _)| layer),
+            reason: failed.map(|(_, reason)| reason),
+            message: Text::default(),
+            trace_id: TraceId::random(),
         }
     }
 }
@@ -157,7 +151,6 @@ impl World {
         control: impl Fn(SystemTime) -> bool,
     ) {
         let (mut checked, mut ticked) = (start, start);
-        let mut passed = Found::Up.result(start);
         let reaction = self.desk.observe_controls(&[control(start)], start);
         self.take(reaction, start);
         while let Some(Reverse((now, index, scheduled))) = self.due.pop()
@@ -167,13 +160,8 @@ impl World {
                 self.due.push(Reverse((now + MINUTE, index, true)));
             }
             let found = found(index, now, scheduled);
-            let result = match found {
-                Found::Up => &mut passed,
-                _ => &mut found.result(now),
-            };
-            (result.started_at, result.trace_id) = (now, TraceId::random());
-            let result = &*result;
-            let asks = self.desk.needs_controls(index, result);
+            let result = found.observed(now);
+            let asks = self.desk.needs_controls(index, &result);
             let since = now.duration_since(checked).unwrap();
             if asks || since >= MINUTE || (!control(checked) && since.as_secs() >= 5) {
                 checked = now;
@@ -461,7 +449,7 @@ proptest! {
             match event {
                 Event::Probe(index, found) => {
                     let Some(name) = shape.targets.get(index).map(|t| t.name.clone()) else { continue };
-                    let reaction = desk.observe(index, &found.result(now), now);
+                    let reaction = desk.observe(index, found.observed(now), now);
                     let memory = desk.watched(index).and_then(|watched| watched.memory.to_json());
                     ledger.memories.insert(name, (reaction.shown, reaction.since, memory));
                     ledger.take(reaction.changes);

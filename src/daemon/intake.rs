@@ -30,10 +30,10 @@ impl Daemon {
             return;
         };
         let waits = self.asker.holds(&ended.target.name)
-            || self
-                .fleet
-                .index_of(&ended.target)
-                .is_some_and(|index| self.desk.needs_controls(index, &ended.result));
+            || self.fleet.index_of(&ended.target).is_some_and(|index| {
+                self.desk
+                    .needs_controls(index, &ended.result.as_ref().into())
+            });
         if waits {
             self.asker.hold(ended);
             self.ask_controls(background);
@@ -58,7 +58,7 @@ impl Daemon {
         let Ended { target, result } = ended;
         let now = SystemTime::now();
         let confirmation = self.desk.watched(index).is_some_and(|w| w.is_suspect());
-        let reaction = self.desk.observe(index, &result, now);
+        let reaction = self.desk.observe(index, result.as_ref().into(), now);
         let result = match reaction.state == result.state {
             true => result,
             false => Arc::new(ProbeResult {

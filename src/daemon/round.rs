@@ -48,7 +48,10 @@ impl Daemon {
                 continue;
             };
             let index = self.fleet.index_of(&done.target);
-            let cut = index.is_some_and(|index| self.desk.needs_controls(index, &done.result));
+            let cut = index.is_some_and(|index| {
+                self.desk
+                    .needs_controls(index, &done.result.as_ref().into())
+            });
             if cut {
                 self.look_at_controls().await;
             }
