@@ -57,7 +57,9 @@ impl Failure {
 
     /// Whole, and without secrets.
     fn told<'s>(self, secrets: impl Iterator<Item = &'s str> + Clone) -> Self {
-        let mut why = Text::mask(self.why.as_str(), secrets.clone());
+        // Nothing of ours is cut: without the blank a host at its end would pass for the start of a secret URL.
+        let why = Text::mask(&format!("{} ", self.why), secrets.clone());
+        let mut why = why.trim_end().to_owned();
         if let Some(said) = &self.said {
             let said = Text::mask(said.expose(), secrets);
             if !said.trim().is_empty() {
