@@ -164,13 +164,29 @@ pub struct ListIncidentsArgs {
     pub format: Format,
 }
 
-/// `mcpprobe incidents show|ack`.
+/// `mcpprobe incidents show|ack|replay`.
 #[derive(Debug, Subcommand)]
 pub enum IncidentsAction {
     /// Show everything that is known of one
     Show(ShowArgs),
     /// Take one: no reminders, no escalation
     Ack(AckArgs),
+    /// Tell what the alerting of a file would have paged for the recorded probes, beside what was paged
+    Replay(ReplayArgs),
+}
+
+/// `mcpprobe incidents replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Configuration file: its [alerting] and [[route]]s, and the store that it names
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// How far back
+    #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
+    pub since: Duration,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 /// `mcpprobe incidents show`.

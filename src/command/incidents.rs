@@ -16,6 +16,7 @@ pub(super) fn run(args: &IncidentsArgs) -> Result<Exit, Trouble> {
         None => list(&args.list),
         Some(IncidentsAction::Show(args)) => show(args),
         Some(IncidentsAction::Ack(args)) => acknowledge(args),
+        Some(IncidentsAction::Replay(args)) => super::replay::run(args),
     }
 }
 

@@ -8,6 +8,7 @@ mod explain;
 mod history;
 mod incidents;
 mod live;
+mod replay;
 mod silence;
 mod status;
 mod store;
