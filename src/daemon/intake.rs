@@ -59,14 +59,16 @@ impl Daemon {
         let now = SystemTime::now();
         let confirmation = self.desk.watched(index).is_some_and(|w| w.is_suspect());
         let reaction = self.desk.observe(index, result.as_ref().into(), now);
-        let result = match reaction.state == result.state {
+        self.keep_conversation(&target, &result, &reaction, confirmation);
+        // What was said has been kept where it matters: thousands of conversations would be most of our memory.
+        let result = match reaction.state == result.state && result.conversation.is_none() {
             true => result,
             false => Arc::new(ProbeResult {
                 state: reaction.state,
-                ..(*result).clone()
+                conversation: None,
+                ..Arc::unwrap_or_clone(result)
             }),
         };
-        self.keep_conversation(&target, &result, &reaction, confirmation);
         self.say_result(index, &target, &result, &reaction, confirmation);
         self.say_changes(&reaction.changes);
         self.request(&reaction);
@@ -317,7 +319,7 @@ impl Daemon {
         }
         let reaction = self.desk.tick(now);
         self.react(reaction);
-        if self.desk.enough_remote() {
+        if self.desk.enough_remote() || self.desk.isolated_since().is_some() {
             self.ask_controls(background);
         }
     }

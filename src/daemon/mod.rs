@@ -271,6 +271,10 @@ impl Daemon {
         }
         let changes = self.desk.ordered(recalled.orders.clone(), now);
         self.commit(changes);
+        if self.asker.controls.is_empty() {
+            // Nobody could ever tell that an isolation is over.
+            self.take_in_controls(&[]);
+        }
     }
 
     /// What the channels have been told before this run.
@@ -678,9 +682,12 @@ fn probe_future(
     let (started, stop) = (Arc::clone(started), stop.clone());
     Box::pin(async move {
         let target = target?;
-        let result = started
+        let mut result = started
             .probe_when_up(&target, || probe::probe(&target, wish, &stop))
             .await?;
+        if result.state.works() {
+            result.conversation = None;
+        }
         Some(Ended {
             target,
             result: Arc::new(result),
