@@ -37,6 +37,16 @@ pub enum Command {
     Watch(WatchArgs),
     /// Show what a `watch` knows about each server
     Status(StatusArgs),
+    /// List what has happened, show one of it, or take one
+    Incidents(IncidentsArgs),
+    /// Show how a server did over a time
+    History(HistoryArgs),
+    /// Have no notices for a while
+    Silence {
+        /// What to do.
+        #[command(subcommand)]
+        action: SilenceAction,
+    },
     /// Ask the trace backend whose fault a failure was
     Correlate(CorrelateArgs),
     /// Say what a reason means and what to look at first
@@ -115,10 +125,176 @@ pub struct WatchArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Configuration file
+    #[arg(default_value = "servers.toml")]
     pub file: PathBuf,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// `mcpprobe incidents`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct IncidentsArgs {
+    /// What to do instead of listing.
+    #[command(subcommand)]
+    pub action: Option<IncidentsAction>,
+    /// Which are listed.
+    #[command(flatten)]
+    pub list: ListIncidentsArgs,
+}
+
+/// What `mcpprobe incidents` lists.
+#[derive(Debug, Args)]
+pub struct ListIncidentsArgs {
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// Only of this server
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// Only those that have not ended
+    #[arg(long)]
+    pub open: bool,
+    /// Only those that lasted into this time before now
+    #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
+    pub since: Duration,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe incidents show|ack|replay`.
+#[derive(Debug, Subcommand)]
+pub enum IncidentsAction {
+    /// Show everything that is known of one
+    Show(ShowArgs),
+    /// Take one: no reminders, no escalation
+    Ack(AckArgs),
+    /// Tell what the alerting of a file would have paged for the recorded probes, beside what was paged
+    Replay(ReplayArgs),
+}
+
+/// `mcpprobe incidents replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Configuration file: its [alerting] and [[route]]s, and the store that it names
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// How far back
+    #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
+    pub since: Duration,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe incidents show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Its id
+    pub id: String,
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe incidents ack`.
+#[derive(Debug, Args)]
+pub struct AckArgs {
+    /// Its id
+    pub id: String,
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// Who takes it [default: who is logged in]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+/// `mcpprobe history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// Name of the server
+    #[arg(long, value_name = "NAME")]
+    pub server: String,
+    /// How far back
+    #[arg(long, default_value = "7d", value_parser = humantime::parse_duration)]
+    pub since: Duration,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe silence`.
+#[derive(Debug, Subcommand)]
+pub enum SilenceAction {
+    /// Begin one
+    Add(AddSilenceArgs),
+    /// List those that have not ended
+    List(ListSilencesArgs),
+    /// End one
+    End(EndSilenceArgs),
+}
+
+/// `mcpprobe silence add`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["server", "tag", "all"]))]
+pub struct AddSilenceArgs {
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// Of these servers
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    pub server: Vec<String>,
+    /// Of servers with any of these tags
+    #[arg(long, value_delimiter = ',', value_name = "TAG,...")]
+    pub tag: Vec<String>,
+    /// Of everything
+    #[arg(long, conflicts_with_all = ["server", "tag"])]
+    pub all: bool,
+    /// How long, such as 30m
+    #[arg(long = "for", value_name = "30m", value_parser = humantime::parse_duration)]
+    pub length: Duration,
+    /// When it begins, such as 2026-11-20T10:03:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
+    pub from: Option<std::time::SystemTime>,
+    /// Why, for whoever wonders
+    #[arg(long)]
+    pub reason: String,
+    /// Who wants it [default: who is logged in]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+/// `mcpprobe silence list`.
+#[derive(Debug, Args)]
+pub struct ListSilencesArgs {
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// Those that have ended too
+    #[arg(long)]
+    pub all: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe silence end`.
+#[derive(Debug, Args)]
+pub struct EndSilenceArgs {
+    /// Its id
+    pub id: String,
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
 }
 
 /// `mcpprobe correlate`.

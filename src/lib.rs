@@ -13,6 +13,8 @@
 //!                                                         └── report and the commands read from here
 //! ```
 //!
+//! Notices go from the store by `alert` to the channels, and what becomes of them goes back there.
+//!
 //! What must stay true:
 //!
 //! - Decisions are pure functions that take the time as an argument; acting is done at the rim.

@@ -1751,7 +1751,10 @@ fn status_before_any_watch_knows_nothing_and_says_so() {
     assert_eq!(code(&output), 0, "{output:?}");
     assert!(stderr(&output).contains("mcpprobe watch"), "{output:?}");
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_keys(&document, "schema targets");
+    assert_keys(
+        &document,
+        "schema targets watched isolated incidents quiet silences undelivered given_up last_heartbeat reload_error store_trouble",
+    );
     assert_eq!(document["schema"], 1);
     let targets = document["targets"].as_array().unwrap();
     assert_eq!(targets.len(), 2);

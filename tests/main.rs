@@ -7,9 +7,11 @@ mod support;
 
 mod architecture;
 mod bad_server;
+mod channels;
 mod command_line;
 mod configuration;
 mod conformance;
+mod incidents;
 mod live;
 mod real_servers;
 mod service;

@@ -3,7 +3,7 @@
 //! [`Watched`] decides what is an incident; the desk decides whether that can be believed ([`Isolation`]) and who hears
 //! of it: dependencies, silences, maintenance, routes, reminders.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +20,9 @@ use crate::model::{
 /// by default, three times and twice `confirm_delay`.
 const PARENT_HOLD: Duration = Duration::from_secs(45);
 
+/// Ended incidents that are remembered: a verdict comes within minutes, and a thousand in that time is everything.
+const ENDED: usize = 1_000;
+
 /// Everything that alerting knows.
 pub struct Desk {
     alerting: Alerting,
@@ -30,6 +33,8 @@ pub struct Desk {
     isolation: Isolation,
     /// The prober's own incident.
     isolated: Option<Incident>,
+    /// The newest that have ended: a verdict on one may still come.
+    ended: VecDeque<Incident>,
     /// Where each open incident is: at a target, or the prober's own.
     places: BTreeMap<String, Option<usize>>,
     silences: Vec<Silence>,
@@ -69,6 +74,36 @@ struct Told {
     heads: BTreeMap<String, Head>,
     /// Notices that have not arrived yet.
     waiting: u32,
+}
+
+/// What a probe found, as far as alerting goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Its start.
+    pub at: SystemTime,
+    /// What it found the target to be.
+    pub state: State,
+    /// The layer that failed, or whose expectation did not hold.
+    pub failed_layer: Option<Layer>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Why, in a sentence.
+    pub message: Text,
+    /// Its trace.
+    pub trace_id: TraceId,
+}
+
+impl From<&ProbeResult> for Observation {
+    fn from(result: &ProbeResult) -> Self {
+        Self {
+            at: result.started_at,
+            state: result.state,
+            failed_layer: result.failed_layer(),
+            reason: result.reason(),
+            message: result.message().cloned().unwrap_or_default(),
+            trace_id: result.trace_id,
+        }
+    }
 }
 
 /// What a result makes of its target, and what is to be remembered and done.
@@ -133,6 +168,7 @@ impl Desk {
             heads: HashMap::new(),
             isolation: Isolation::default(),
             isolated: None,
+            ended: VecDeque::new(),
             places: BTreeMap::new(),
             silences: Vec::new(),
             windows: BTreeSet::new(),
@@ -153,6 +189,53 @@ impl Desk {
         let told = self.heads.entry(incident.to_owned()).or_default();
         told.heads.extend(heads);
         told.waiting = waiting;
+    }
+
+    /// An incident that has ended, of which not everybody has been told.
+    pub fn remember_ended(&mut self, incident: Incident) {
+        self.ended.push_back(incident);
+    }
+
+    /// A store that could not be read at the start tells of an incident. It is ours from now on, unless there is one of
+    /// its kind already: then it ends, and who was told of it is told so.
+    pub fn adopt(&mut self, incident: Incident, now: SystemTime) -> Vec<AlertChange> {
+        let seat = incident.server.as_ref();
+        let seat = seat.and_then(|server| self.by_name.get(server).copied());
+        let mut changes = Vec::new();
+        if let Some(seat) = seat.and_then(|seat| self.seats.get_mut(seat))
+            && seat.watched.incident(incident.kind).is_none()
+        {
+            seat.watched.open.push(incident.clone());
+            self.record(
+                vec![AlertChange::Incident(Box::new(incident))],
+                now,
+                &mut changes,
+            );
+            return changes;
+        }
+        let state = incident.state;
+        let incident = resolved(incident, Resolution::Superseded, now, state);
+        let text = "a newer incident has taken its place";
+        let ended = vec![
+            timeline(&incident, TimelineKind::Resolved, text, now),
+            AlertChange::Incident(Box::new(incident)),
+        ];
+        self.record(ended, now, &mut changes);
+        changes
+    }
+
+    /// Ends an incident of a target that is not in the configuration any more.
+    pub fn end_removed(&mut self, incident: Incident, now: SystemTime) -> Vec<AlertChange> {
+        let state = incident.state;
+        let incident = resolved(incident, Resolution::Removed, now, state);
+        let text = "the server is not in the configuration any more";
+        let ended = vec![
+            timeline(&incident, TimelineKind::Resolved, text, now),
+            AlertChange::Incident(Box::new(incident)),
+        ];
+        let mut changes = Vec::new();
+        self.record(ended, now, &mut changes);
+        changes
     }
 
     /// The prober was isolated when the last run ended.
@@ -215,10 +298,23 @@ impl Desk {
         self.isolation.since()
     }
 
+    /// Targets of which a failure waits for its confirmation.
+    pub fn suspects(&self) -> impl Iterator<Item = usize> {
+        let numbered = self.seats.iter().enumerate();
+        numbered
+            .filter(|(_, seat)| seat.watched.is_suspect())
+            .map(|(index, _)| index)
+    }
+
+    /// Whether the controls should be asked often: it is, or may be, us.
+    pub fn is_uneasy(&self, now: SystemTime) -> bool {
+        self.isolation.since().is_some() || self.isolation.is_doubtful(now)
+    }
+
     /// A result may be the prober's own fault: the controls have to be asked before it is taken in.
-    pub fn needs_controls(&self, index: usize, result: &ProbeResult) -> bool {
+    pub fn needs_controls(&self, index: usize, found: &Observation) -> bool {
         let remote = self.seats.get(index).is_some_and(|seat| seat.remote);
-        remote && is_cut(result) && self.isolation.can_tell() && self.enough_remote()
+        remote && is_cut(found) && self.isolation.can_tell() && self.enough_remote()
     }
 
     /// There are enough targets elsewhere for an isolation to be told from their outages.
@@ -234,34 +330,31 @@ impl Desk {
     }
 
     /// Takes in a result.
-    pub fn observe(&mut self, index: usize, result: &ProbeResult, now: SystemTime) -> Reaction {
+    pub fn observe(&mut self, index: usize, found: Observation, now: SystemTime) -> Reaction {
         let mut reaction = Reaction::default();
         let Some(seat) = self.seats.get_mut(index) else {
             return reaction;
         };
-        let cut = seat.remote && is_cut(result);
-        if seat.remote && result.state != State::Unknown {
-            seat.last = Some(LastSeen {
-                at: result.started_at,
-                cut,
-            });
+        let cut = seat.remote && is_cut(&found);
+        if seat.remote && found.state != State::Unknown {
+            seat.last = Some(LastSeen { at: found.at, cut });
         }
         if cut {
             self.decide(now, &mut reaction);
         }
-        let ours = cut && self.isolation.explains(result.started_at);
+        let ours = cut && self.isolation.explains(found.at);
         let doubtful = cut && self.isolation.is_doubtful(now);
         let Some(seat) = self.seats.get_mut(index) else {
             return reaction;
         };
-        let state = if ours { State::Unknown } else { result.state };
+        let state = if ours { State::Unknown } else { found.state };
         let seen = Seen {
-            at: result.started_at,
+            at: found.at,
             state,
-            failed_layer: result.failed_layer(),
-            reason: result.reason(),
-            message: result.message().cloned().unwrap_or_default(),
-            trace_id: result.trace_id,
+            failed_layer: found.failed_layer,
+            reason: found.reason,
+            message: found.message,
+            trace_id: found.trace_id,
             doubtful,
         };
         seat.note(&seen);
@@ -404,7 +497,12 @@ impl Desk {
         now: SystemTime,
     ) -> Vec<AlertChange> {
         let mut changes = Vec::new();
-        let Some(incident) = self.open_mut(id) else {
+        let ended = !self.places.contains_key(id);
+        let incident = match ended {
+            true => self.ended.iter_mut().find(|incident| incident.id == id),
+            false => self.open_mut(id),
+        };
+        let Some(incident) = incident else {
             return changes;
         };
         let known = incident.verdict;
@@ -418,6 +516,10 @@ impl Desk {
             told.push(timeline(&incident, TimelineKind::Verdict, text, now));
         }
         told.push(AlertChange::Incident(Box::new(incident)));
+        if ended {
+            // Nothing follows a resolution.
+            return told;
+        }
         self.record(told, now, &mut changes);
         changes
     }
@@ -444,22 +546,14 @@ impl Desk {
     }
 
     /// What became of a notice. What its channel could not deliver goes to the channel's `fallback`.
-    pub fn delivered(
-        &mut self,
-        delivery: &Delivery,
-        given_up: Option<&Notice>,
-        now: SystemTime,
-    ) -> Vec<AlertChange> {
+    pub fn delivered(&mut self, delivery: &Delivery, now: SystemTime) -> Vec<AlertChange> {
         let mut changes = Vec::new();
-        if matches!(delivery.outcome, DeliveryOutcome::Failed(_)) {
-            return changes;
+        match delivery.outcome {
+            DeliveryOutcome::Failed(_) => return changes,
+            DeliveryOutcome::Delivered => {}
+            DeliveryOutcome::GivenUp(_) => self.fall_back(delivery, now, &mut changes),
         }
         let open = self.places.contains_key(&delivery.incident);
-        if let Some(notice) = given_up
-            && let Some(fallback) = self.fallback_of(&notice.channel)
-        {
-            self.fall_back(notice, fallback, now, &mut changes);
-        }
         if let Some(told) = self.heads.get_mut(&delivery.incident) {
             told.waiting = told.waiting.saturating_sub(1);
             if !open && told.waiting == 0 {
@@ -469,42 +563,36 @@ impl Desk {
         changes
     }
 
-    fn fallback_of(&self, channel: &str) -> Option<String> {
-        let settings = self.alerting.channels.iter().find(|c| c.name == channel)?;
-        settings.fallback.clone()
-    }
-
-    fn fall_back(
-        &mut self,
-        notice: &Notice,
-        channel: String,
-        now: SystemTime,
-        changes: &mut Vec<AlertChange>,
-    ) {
-        let told = self.heads.entry(notice.incident.id.clone()).or_default();
-        let head = told.heads.get(&channel);
-        // It knows already, by a route of its own or by an earlier notice that was given up.
-        let knows = head.is_some_and(|head| head.ended || notice.event != NoticeEvent::Resolved);
-        if knows {
+    /// Tells the channel's `fallback` of the incident, unless it knows: by a route of its own, or because another
+    /// notice was given up.
+    fn fall_back(&mut self, delivery: &Delivery, now: SystemTime, changes: &mut Vec<AlertChange>) {
+        let Some(fallback) = self
+            .channel(&delivery.channel)
+            .and_then(|channel| channel.fallback.clone())
+        else {
+            return;
+        };
+        if self.next_sequence(&delivery.incident, &fallback) > 1 {
             return;
         }
-        let event = match head {
-            Some(_) => notice.event,
-            None if notice.event == NoticeEvent::Resolved => NoticeEvent::Resolved,
-            None => NoticeEvent::Opened,
-        };
-        let notice = Notice {
-            sequence: head.map_or(0, |head| head.sequence) + 1,
-            event,
-            created_at: now,
-            due_at: now,
-            channel: channel.clone(),
-            ..notice.clone()
-        };
-        told.heads.insert(channel, Head::after(&notice));
-        told.waiting += 1;
-        changes.push(said(&notice));
-        changes.push(AlertChange::Notice(Box::new(notice)));
+        if let Some(incident) = self.incident(&delivery.incident).cloned() {
+            self.notify(&incident, &fallback, NoticeEvent::Opened, now, changes);
+            return;
+        }
+        let ended = self
+            .ended
+            .iter()
+            .find(|ended| ended.id == delivery.incident);
+        if let Some(ended) = ended.cloned() {
+            // It has to hear of it all the same, and of both.
+            let open = Incident {
+                resolved_at: None,
+                resolution: None,
+                ..ended.clone()
+            };
+            self.notify(&open, &fallback, NoticeEvent::Opened, now, changes);
+            self.notify(&ended, &fallback, NoticeEvent::Resolved, now, changes);
+        }
     }
 
     /// What time alone changes: escalations, reminders, the ends of windows. To be called every second or so.
@@ -538,6 +626,10 @@ impl Desk {
         for (id, incident) in touched {
             if incident.resolved_at.is_some() {
                 self.places.remove(&id);
+                self.ended.push_back((*incident).clone());
+                if self.ended.len() > ENDED {
+                    self.ended.pop_front();
+                }
                 self.tell_end(&incident, now, out);
             } else {
                 let place = incident.server.as_ref();
@@ -648,12 +740,10 @@ impl Desk {
         self.alerting.routes.iter().filter(move |route| {
             route.channels.iter().any(|name| name == channel)
                 && matches(route, incident, tags)
-                && route.hours.as_ref().is_none_or(|hours| {
-                    // The minute that `now` is in.
-                    let minute = Duration::from_secs(60);
-                    let before = now.checked_sub(minute).unwrap_or(now);
-                    hours.next_after(before).is_some_and(|next| next <= now)
-                })
+                && route
+                    .hours
+                    .as_ref()
+                    .is_none_or(|hours| hours.matches_minute(now))
         })
     }
 
@@ -809,14 +899,7 @@ impl Desk {
         let mut changes = Vec::new();
         for seat in before.into_values() {
             for incident in seat.watched.open {
-                let state = incident.state;
-                let incident = resolved(incident, Resolution::Removed, now, state);
-                let text = "the server is not in the configuration any more";
-                let ended = vec![
-                    timeline(&incident, TimelineKind::Resolved, text, now),
-                    AlertChange::Incident(Box::new(incident)),
-                ];
-                self.record(ended, now, &mut changes);
+                changes.extend(self.end_removed(incident, now));
             }
         }
         changes.extend(self.tick(now).changes);
@@ -871,14 +954,13 @@ impl Words {
 }
 
 /// It failed in a way that a dead network of our own would explain.
-fn is_cut(result: &ProbeResult) -> bool {
-    result.failure.as_ref().is_some_and(|failure| {
-        failure.layer == Layer::Transport
-            && !matches!(
-                failure.reason,
-                Reason::ConnectionRefused | Reason::Expectation
-            )
-    })
+fn is_cut(found: &Observation) -> bool {
+    found.state.failed()
+        && found.failed_layer == Some(Layer::Transport)
+        && !matches!(
+            found.reason,
+            Some(Reason::ConnectionRefused | Reason::Expectation)
+        )
 }
 
 /// A loopback address, a Unix socket or a process is on this machine.

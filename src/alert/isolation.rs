@@ -80,7 +80,7 @@ impl Isolation {
         }
         self.doubt = None;
         self.dismissed = false;
-        if !works.contains(&true) {
+        if !works.is_empty() && !works.contains(&true) {
             // After a restart nothing is known to have worked.
             return None;
         }

@@ -14,14 +14,16 @@ mod machine;
 pub mod message;
 pub mod outbox;
 pub mod queue;
+mod replay;
 #[cfg(test)]
 mod simulation;
 pub mod text;
 mod track;
 
 pub use channel::{Channel, Failure, http_client};
-pub use desk::{Desk, Reaction, Remembered, Words};
+pub use desk::{Desk, Observation, Reaction, Remembered, Words};
 pub use head::Head;
 pub use machine::{Memory, Rules, Seen, Step, Watched};
 pub use message::Message;
 pub use outbox::{Backlog, Outbox, OutboxSender};
+pub use replay::Replay;

@@ -314,8 +314,9 @@ impl Deliverer {
             firing.ends(&pending.notice.incident.id);
         }
         // An earlier notice of its incident may be one of those that are only kept: the order would be lost.
-        if self.behind.has(channel) || !line.queue.load(pending.clone(), now, wall) {
-            self.behind.add(channel);
+        let channel = channel.clone();
+        if self.behind.has(&channel) || !line.queue.load(pending, now, wall) {
+            self.behind.add(&channel);
         }
     }
 

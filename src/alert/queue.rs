@@ -17,7 +17,7 @@ use super::channel::Failure;
 use super::message::Message;
 use crate::model::{
     ChannelSettings, DeliveryOutcome, Frequency, IncidentKind, Layer, Notice, NoticeEvent, Pending,
-    Reason, Severity, Text, Verdict,
+    Reason, Resolution, Severity, Text, Verdict,
 };
 
 /// Notices held for one channel, some 2 KiB each. More are left where they are kept, and read when there is room.
@@ -153,6 +153,7 @@ struct Cause {
     reason: Option<Reason>,
     severity: Severity,
     verdict: Option<Verdict>,
+    resolution: Option<Resolution>,
     /// Those that were one message in an earlier process.
     first_attempt_at: Option<SystemTime>,
 }
@@ -172,6 +173,7 @@ impl Waiting {
             verdict: (*event == NoticeEvent::Updated)
                 .then_some(incident.verdict)
                 .flatten(),
+            resolution: incident.resolution,
             first_attempt_at: self.first_attempt_at,
         })
     }
@@ -695,7 +697,9 @@ mod tests {
         // One that comes late does not join what was attempted: its receiver knows that by its key.
         queue.done(group.id, start + 11 * SECOND, Err(Failure::new("no")), 0.0);
         queue.push(notice("e", 1, 5, 10), start + 11 * SECOND, at(11));
-        assert_eq!(said(&queue.next(start + 30 * SECOND).unwrap()).len(), 1);
+        let again = queue.next(start + 30 * SECOND).unwrap();
+        assert_eq!(said(&again), said(&group));
+        assert_eq!(said(&queue.next(start + 30 * SECOND).unwrap()), one("e", 1));
     }
 
     #[test]

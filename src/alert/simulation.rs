@@ -1,18 +1,18 @@
 //! A month of a thousand targets in simulated time, and any sequence of what may happen to a few.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
-use super::{Desk, Reaction, Remembered, Words};
+use super::{Desk, Observation, Reaction, Remembered, Words};
 use crate::model::{
-    AlertChange, Alerting, ChannelKind, ChannelSettings, Failure, Incident, IncidentKind, Layer,
-    Notice, NoticeEvent, Orders, Policy, ProbeResult, Reason, Secret, Severities, Silence, State,
-    Target, Text, TraceId,
+    Acknowledgement, AlertChange, Alerting, ChannelKind, ChannelSettings, Delivery,
+    DeliveryOutcome, Incident, IncidentKind, Layer, Notice, NoticeEvent, Orders, Policy, Reason,
+    Route, Secret, Severities, Severity, Silence, State, Target, Text, TraceId,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -32,32 +32,27 @@ enum Found {
 }
 
 impl Found {
-    fn result(self, at: SystemTime) -> ProbeResult {
-        let failure = |layer, reason| {
-            Some(Failure {
-                layer,
-                reason,
-                message: Text::new("as simulated"),
-                http_status: None,
-                jsonrpc_code: None,
-            })
-        };
-        let (state, failure) = match self {
+    fn observed(self, at: SystemTime) -> Observation {
+        let (state, failed) = match self {
             Self::Up => (State::Up, None),
-            Self::Slow => (State::Degraded, None),
-            Self::Broken => (State::Down, failure(Layer::Http, Reason::HttpStatus)),
+            Self::Slow => (
+                State::Degraded,
+                Some((Layer::ToolsList, Reason::Expectation)),
+            ),
+            Self::Broken => (State::Down, Some((Layer::Http, Reason::HttpStatus))),
             Self::Cut => (
                 State::Down,
-                failure(Layer::Transport, Reason::ConnectTimeout),
+                Some((Layer::Transport, Reason::ConnectTimeout)),
             ),
             Self::Unknown => (State::Unknown, None),
         };
-        ProbeResult {
-            started_at: at,
-            trace_id: TraceId::random(),
+        Observation {
+            at,
             state,
-            failure,
-            ..ProbeResult::passed()
+            failed_layer: failed.map(|(layer, _)| layer),
+            reason: failed.map(|(_, reason)| reason),
+            message: Text::default(),
+            trace_id: TraceId::random(),
         }
     }
 }
@@ -157,7 +152,6 @@ impl World {
         control: impl Fn(SystemTime) -> bool,
     ) {
         let (mut checked, mut ticked) = (start, start);
-        let mut passed = Found::Up.result(start);
         let reaction = self.desk.observe_controls(&[control(start)], start);
         self.take(reaction, start);
         while let Some(Reverse((now, index, scheduled))) = self.due.pop()
@@ -167,13 +161,8 @@ impl World {
                 self.due.push(Reverse((now + MINUTE, index, true)));
             }
             let found = found(index, now, scheduled);
-            let result = match found {
-                Found::Up => &mut passed,
-                _ => &mut found.result(now),
-            };
-            (result.started_at, result.trace_id) = (now, TraceId::random());
-            let result = &*result;
-            let asks = self.desk.needs_controls(index, result);
+            let result = found.observed(now);
+            let asks = self.desk.needs_controls(index, &result);
             let since = now.duration_since(checked).unwrap();
             if asks || since >= MINUTE || (!control(checked) && since.as_secs() >= 5) {
                 checked = now;
@@ -294,6 +283,9 @@ enum Event {
     With,
     ClockBack(u64),
     ClockAhead(u64),
+    /// What has waited longest arrives, or never does.
+    Delivered(bool),
+    Acknowledge(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -314,6 +306,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::With),
         1 => (1..4_000u64).prop_map(Event::ClockBack),
         1 => (1..4_000u64).prop_map(Event::ClockAhead),
+        4 => any::<bool>().prop_map(Event::Delivered),
+        1 => (0..9usize).prop_map(Event::Acknowledge),
     ]
 }
 
@@ -325,6 +319,8 @@ struct Ledger {
     incidents: BTreeMap<String, Incident>,
     memories: HashMap<String, (State, Option<SystemTime>, Option<String>)>,
     notices: Vec<Notice>,
+    /// Places of notices that have neither arrived nor been given up.
+    waiting: VecDeque<usize>,
 }
 
 impl Ledger {
@@ -343,6 +339,7 @@ impl Ledger {
                 }
                 AlertChange::Notice(notice) => {
                     self.in_order(&notice);
+                    self.waiting.push_back(self.notices.len());
                     self.notices.push(*notice);
                 }
                 AlertChange::Timeline(entry) => {
@@ -375,7 +372,9 @@ impl Ledger {
         assert!(before.iter().all(|n| n.event != NoticeEvent::Resolved));
         let known = &self.incidents[id];
         let ended = known.resolved_at.is_some();
-        assert_eq!(notice.event == NoticeEvent::Resolved, ended);
+        // Who takes the place of another hears of both, in order, also when it is over.
+        let late = notice.channel == "last" && notice.event == NoticeEvent::Opened;
+        assert!(late || (notice.event == NoticeEvent::Resolved) == ended);
     }
 
     fn restarted(
@@ -413,7 +412,17 @@ impl Ledger {
         for id in self.incidents.keys() {
             let of = self.notices.iter().filter(|n| n.incident.id == *id);
             let heads = of.map(|n| (n.channel.clone(), super::Head::after(n)));
-            desk.remember_told(id, heads.collect::<Vec<_>>(), 0);
+            let waits = |at: &&usize| self.notices[**at].incident.id == *id;
+            let waiting = self.waiting.iter().filter(waits).count();
+            desk.remember_told(
+                id,
+                heads.collect::<Vec<_>>(),
+                u32::try_from(waiting).unwrap(),
+            );
+            let ended = self.incidents[id].clone();
+            if ended.resolved_at.is_some() && waiting > 0 {
+                desk.remember_ended(ended);
+            }
         }
         let orders = Orders {
             silences: silences.to_vec(),
@@ -430,14 +439,38 @@ struct Shape {
     alerting: Alerting,
 }
 
+/// The last target hangs on the first. The channel `one` hears of everything, `two` of what is critical, late and again;
+/// `last` only of what `one` cannot deliver.
 fn shape(without: Option<usize>) -> Shape {
+    let parent = |n| match n {
+        5 if without != Some(0) => "parent = \"s0\"\n",
+        _ => "",
+    };
     let servers: String = (0..TARGETS)
         .filter(|n| Some(*n) != without)
-        .map(|n| format!("[[server]]\nname = \"s{n}\"\nurl = \"https://s{n}.example/mcp\"\n"))
+        .map(|n| {
+            let parent = parent(n);
+            format!("[[server]]\nname = \"s{n}\"\nurl = \"https://s{n}.example/mcp\"\n{parent}")
+        })
         .collect();
+    let mut alerting = alerting(Policy::default(), &["one", "two", "last"]);
+    alerting.channels[0].fallback = Some("last".to_owned());
+    let route = |channel: &str| Route {
+        channels: vec![channel.to_owned()],
+        ..Route::default()
+    };
+    alerting.routes = vec![
+        route("one"),
+        Route {
+            severities: vec![Severity::Critical],
+            after: Duration::from_secs(30),
+            repeat: Some(MINUTE),
+            ..route("two")
+        },
+    ];
     Shape {
         targets: targets(&servers),
-        alerting: alerting(Policy::default(), &["one", "two"]),
+        alerting,
     }
 }
 
@@ -461,7 +494,7 @@ proptest! {
             match event {
                 Event::Probe(index, found) => {
                     let Some(name) = shape.targets.get(index).map(|t| t.name.clone()) else { continue };
-                    let reaction = desk.observe(index, &found.result(now), now);
+                    let reaction = desk.observe(index, found.observed(now), now);
                     let memory = desk.watched(index).and_then(|watched| watched.memory.to_json());
                     ledger.memories.insert(name, (reaction.shown, reaction.since, memory));
                     ledger.take(reaction.changes);
@@ -489,6 +522,28 @@ proptest! {
                 Event::With => {
                     shape = self::shape(None);
                     ledger.take(desk.reload(shape.alerting.clone(), &shape.targets, Words::default(), now));
+                }
+                Event::Delivered(arrives) => {
+                    let Some(at) = ledger.waiting.pop_front() else { continue };
+                    let notice = &ledger.notices[at];
+                    let delivery = Delivery {
+                        incident: notice.incident.id.clone(),
+                        channel: notice.channel.clone(),
+                        sequence: notice.sequence,
+                        at: now,
+                        attempts: 1,
+                        outcome: match arrives {
+                            true => DeliveryOutcome::Delivered,
+                            false => DeliveryOutcome::GivenUp(Text::new("no")),
+                        },
+                    };
+                    ledger.take(desk.delivered(&delivery, now));
+                }
+                Event::Acknowledge(at) => {
+                    let Some(id) = desk.open().nth(at).map(|open| open.id.clone()) else { continue };
+                    let by = Acknowledgement { at: now, by: Text::new("me") };
+                    let orders = Orders { silences: silences.clone(), acknowledged: vec![(id, by)] };
+                    ledger.take(desk.ordered(orders, now));
                 }
                 Event::ClockBack(seconds) => now -= Duration::from_secs(seconds),
                 Event::ClockAhead(seconds) => {

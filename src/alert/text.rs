@@ -87,8 +87,7 @@ pub fn story(message: &Message) -> Story {
             tone,
         };
     }
-    let count = message.count();
-    let headline = format!("{count} servers: {}", common(notice));
+    let headline = format!("{} servers {}", message.count(), common(notice));
     Story {
         subject: cut(&format!("[{}] {headline}", mark(notice))),
         lead: format!("{headline}."),
@@ -131,14 +130,18 @@ fn subject(notice: &Notice) -> String {
     let text = match notice.event {
         NoticeEvent::Resolved => format!("{who} {}", ending(incident)),
         NoticeEvent::Reminder => format!(
-            "{who} still {}, for {}: {}",
-            condition(incident),
+            "{who} {}, for {}: {}",
+            still(condition(incident)),
             age(incident.first_failed_at, notice.created_at),
             incident.message
         ),
         NoticeEvent::Updated => match incident.verdict {
             Some(verdict) => format!("{who} {}, verdict: {verdict}", condition(incident)),
-            None => format!("{who} now {}: {}", condition(incident), incident.message),
+            None => format!(
+                "{who} got worse and {}: {}",
+                condition(incident),
+                incident.message
+            ),
         },
         NoticeEvent::Opened => format!("{who} {}: {}", condition(incident), incident.message),
     };
@@ -166,8 +169,25 @@ fn condition(incident: &Incident) -> &'static str {
         IncidentKind::Outage if incident.state == State::AuthRequired => "asks for a credential",
         IncidentKind::Outage => "is down",
         IncidentKind::Degraded => "is degraded",
-        IncidentKind::Intermittent => "fails again and again for a moment",
-        IncidentKind::Isolated => "is cut off from its own network",
+        IncidentKind::Intermittent => "fails now and then",
+        IncidentKind::Isolated => "is cut off from the network",
+    }
+}
+
+/// The same of something that lasts.
+fn still(condition: &str) -> String {
+    match condition.split_once(' ') {
+        Some((verb @ ("is" | "are"), rest)) => format!("{verb} still {rest}"),
+        _ => format!("still {condition}"),
+    }
+}
+
+/// The same of several servers.
+fn conditions(incident: &Incident) -> String {
+    match condition(incident) {
+        "asks for a credential" => "ask for a credential".to_owned(),
+        "fails now and then" => "fail now and then".to_owned(),
+        one => one.replacen("is ", "are ", 1),
     }
 }
 
@@ -178,24 +198,19 @@ fn ending(incident: &Incident) -> String {
         .map(|end| age(incident.first_failed_at, end))
         .unwrap_or_default();
     let after = match incident.resolution {
-        Some(Resolution::Removed) => return "is not watched any more".to_owned(),
+        Some(Resolution::Removed) => {
+            return "is not watched any more: its incident is closed".to_owned();
+        }
         Some(Resolution::Superseded) => {
-            return format!("got worse: {} after {lasted}", over(incident.kind));
+            return format!("got worse after {lasted}: a graver incident has taken over");
         }
         Some(Resolution::Recovered) | None => format!("after {lasted}"),
     };
     match incident.kind {
         IncidentKind::Outage => format!("is up again {after}"),
         IncidentKind::Degraded => format!("is not degraded any more {after}"),
-        IncidentKind::Intermittent => format!("does not fail for moments any more {after}"),
+        IncidentKind::Intermittent => format!("has stopped failing now and then {after}"),
         IncidentKind::Isolated => format!("has its network back {after}"),
-    }
-}
-
-fn over(kind: IncidentKind) -> &'static str {
-    match kind {
-        IncidentKind::Intermittent => "it does more than fail for moments",
-        _ => "a graver incident has taken over",
     }
 }
 
@@ -207,29 +222,27 @@ fn lead(notice: &Notice) -> String {
         NoticeEvent::Resolved => {
             let ended = incident.resolved_at.map(utc).unwrap_or_default();
             format!(
-                "{who} {}, from {} to {ended}.",
+                "{who} {} ({} to {ended}).",
                 ending(incident),
                 utc(incident.first_failed_at)
             )
         }
-        NoticeEvent::Opened => format!("{who} {} {since}.", condition(incident)),
-        NoticeEvent::Reminder => format!("{who} {} still, {since}.", condition(incident)),
-        NoticeEvent::Updated if incident.verdict.is_some() => format!(
-            "{who} {} {since}, and the traces say whose fault it looks like.",
-            condition(incident)
-        ),
-        NoticeEvent::Updated => format!("{who} {} now, failing {since}.", condition(incident)),
+        NoticeEvent::Opened => format!("{who} {}, {since}.", condition(incident)),
+        NoticeEvent::Reminder => format!("{who} {}, {since}.", still(condition(incident))),
+        NoticeEvent::Updated => match incident.verdict {
+            Some(verdict) => format!(
+                "{who} {}, {since}. The traces say whose fault it looks like: {verdict}.",
+                condition(incident)
+            ),
+            None => format!("{who} got worse: it {}, {since}.", condition(incident)),
+        },
     }
 }
 
 /// What the incidents of a group have in common.
 fn common(notice: &Notice) -> String {
     let incident = &notice.incident;
-    let event = match notice.event {
-        NoticeEvent::Resolved => "resolved, ",
-        NoticeEvent::Reminder => "still ",
-        _ => "",
-    };
+    let conditions = conditions(incident);
     let what = match (incident.failed_layer, incident.reason) {
         (Some(layer), Some(reason)) => {
             format!("{} at {}", reason.as_str(), layer.as_str())
@@ -239,8 +252,18 @@ fn common(notice: &Notice) -> String {
         (None, None) => incident.kind.as_str().to_owned(),
     };
     match (notice.event, incident.verdict) {
-        (NoticeEvent::Updated, Some(verdict)) => format!("{what}, verdict: {verdict}"),
-        _ => format!("{event}{what}"),
+        (NoticeEvent::Resolved, _) => {
+            let how = match incident.resolution {
+                Some(Resolution::Removed) => "are not watched any more",
+                Some(Resolution::Superseded) => "got worse",
+                Some(Resolution::Recovered) | None => "have recovered",
+            };
+            format!("{how}: {what}")
+        }
+        (NoticeEvent::Reminder, _) => format!("{}: {what}", still(&conditions)),
+        (NoticeEvent::Updated, Some(verdict)) => format!("{conditions}, verdict: {verdict}"),
+        (NoticeEvent::Updated, None) => format!("got worse and {conditions}: {what}"),
+        (NoticeEvent::Opened, _) => format!("{conditions}: {what}"),
     }
 }
 
@@ -252,7 +275,7 @@ fn line(notice: &Notice) -> String {
     match notice.event {
         NoticeEvent::Resolved => format!("{who} {} (incident {id})", ending(incident)),
         _ => format!(
-            "{who} {} {}: {} (incident {id})",
+            "{who} {}, {}: {} (incident {id})",
             condition(incident),
             since(incident.first_failed_at, notice.created_at),
             incident.message

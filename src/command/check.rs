@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::{self, Progress};
-use super::{Exit, Trouble, cancelled_by_signals, load_with};
+use super::{Exit, Hangup, Trouble, cancelled_by_signals, load_with};
 use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, ScheduleSettings, TelemetrySettings};
 use crate::daemon::Started;
@@ -33,7 +33,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, Trouble> {
         .into_iter()
         .map(Arc::new)
         .collect();
-    let cancel = cancelled_by_signals()?;
+    let cancel = cancelled_by_signals(Hangup::Ends)?;
     let settings =
         ExportSettings::read(&files.telemetry.receiver, &|name| std::env::var(name).ok());
     let telemetry = Telemetry::start(

@@ -5,7 +5,11 @@ mod check;
 mod config_check;
 mod correlate;
 mod explain;
+mod history;
+mod incidents;
 mod live;
+mod replay;
+mod silence;
 mod status;
 mod store;
 mod terminal;
@@ -18,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
-use crate::model::{Profile, State};
+use crate::model::{Profile, State, Target};
 
 pub use terminal::complain;
 
@@ -90,6 +94,9 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Check(args) => check::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Status(args) => status::run(&args),
+        Command::Incidents(args) => incidents::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Silence { action } => silence::run(&action),
         Command::Correlate(args) => correlate::run(&args).await,
         Command::Explain(args) => explain::run(&args),
         Command::Store { action } => store::run(&action),
@@ -119,20 +126,93 @@ fn load_with(path: &Path, profile: Option<&Profile>) -> Result<Config, Trouble> 
     }
 }
 
+/// Whether SIGHUP ends us, as when the terminal is closed; a service is told by it to read its configuration again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hangup {
+    Ends,
+    Spared,
+}
+
+/// The server of this name.
+///
+/// # Errors
+/// A sentence with the nearest name.
+fn server_named<'c>(config: &'c Config, name: &str) -> Result<&'c Target, String> {
+    let names: Vec<_> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let index = named("server", name, &names)?;
+    config
+        .targets
+        .get(index)
+        .ok_or_else(|| format!("there is no server {name}"))
+}
+
+/// The place of `name` among those that there are.
+///
+/// # Errors
+/// A sentence with the nearest one.
+fn named(what: &str, name: &str, known: &[&str]) -> Result<usize, String> {
+    known
+        .iter()
+        .position(|known| *known == name)
+        .ok_or_else(|| {
+            let near = match config::nearest(name, known) {
+                Some(near) => format!("did you mean {near}?"),
+                None if known.is_empty() => "there are none".to_owned(),
+                None => format!("there are: {}", known.join(", ")),
+            };
+            format!("there is no {what} {name}; {near}")
+        })
+}
+
+/// Who somebody says to be, or is logged in as; what is behind `sudo` matters, not the name that it lends.
+fn user(said: Option<&str>) -> String {
+    let variables = ["SUDO_USER", "LOGNAME", "USER"].iter();
+    let logged_in = || {
+        variables
+            .filter_map(|name| std::env::var(name).ok())
+            .find(|name| !name.trim().is_empty())
+    };
+    said.map(str::to_owned)
+        .or_else(logged_in)
+        .unwrap_or_else(|| {
+            let id = rustix::process::getuid().as_raw();
+            let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+            account_of(id, &accounts).unwrap_or_else(|| format!("user {id}"))
+        })
+}
+
+/// The name of the account with this number, where cron or a container has left no variable that tells it.
+fn account_of(id: u32, accounts: &str) -> Option<String> {
+    accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(id)).then(|| name.to_owned())
+    })
+}
+
 /// A token that Ctrl-C, SIGTERM or SIGHUP cancels.
-fn cancelled_by_signals() -> Result<CancellationToken, String> {
+fn cancelled_by_signals(hangup: Hangup) -> Result<CancellationToken, String> {
     let token = CancellationToken::new();
     let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     // The terminal was closed: as for the others, sessions and started servers have to be ended.
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut hung_up = match hangup {
+        Hangup::Ends => Some(signal(SignalKind::hangup()).map_err(failed)?),
+        Hangup::Spared => None,
+    };
     let cancel = token.clone();
     tokio::spawn(async move {
+        let hangup = async {
+            match &mut hung_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            _ = hangup => {}
         }
         cancel.cancel();
     });
@@ -151,6 +231,28 @@ fn raise_file_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_is_found_by_its_number() {
+        let accounts =
+            "root:x:0:0:root:/root:/bin/sh\nnonsense\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(account_of(1000, accounts).as_deref(), Some("ann"));
+        assert_eq!(account_of(7, accounts), None);
+    }
+
+    #[test]
+    fn a_name_that_was_said_wins_and_another_is_suggested_for_a_misspelt_one() {
+        assert_eq!(user(Some("ann")), "ann");
+        assert_eq!(named("server", "b", &["a", "b"]), Ok(1));
+        for (known, words) in [
+            (&["weather"][..], "did you mean weather?"),
+            (&["x", "y"], "there are: x, y"),
+            (&[], "there are none"),
+        ] {
+            let why = named("server", "wether", known).unwrap_err();
+            assert!(why.ends_with(words), "{why}");
+        }
+    }
 
     #[test]
     fn the_worst_state_decides_the_exit_code() {

@@ -1,34 +1,39 @@
 //! `mcpprobe status`: what a `watch` knows, from another shell.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::{Exit, Trouble, load, terminal};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Config;
-use crate::model::{TargetStatus, Text};
+use crate::model::{Silence, Target, TargetStatus, Text};
 use crate::report;
+use crate::report::status::StatusReport;
 use crate::store::{self, Reader};
+
+/// How long a notice that nobody got is told of: over a weekend and the days that it takes to come to it.
+const GIVEN_UP_SHOWN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(super) fn run(args: &StatusArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
     let path = &config.store.path;
+    let now = SystemTime::now();
     let reader = Reader::open_if_made(path)?;
-    let targets = match &reader {
-        Some(reader) => config
-            .targets
-            .iter()
-            .map(|target| {
-                let status = reader.status(&target.name)?;
-                Ok(explained(status, &config))
-            })
-            .collect::<Result<Vec<_>, String>>()?,
-        None => config
-            .targets
-            .iter()
-            .map(|target| TargetStatus::unknown(&target.name))
-            .collect(),
+    let watched = store::is_watched(path);
+    let report = match &reader {
+        Some(reader) => read(reader, &config, watched, now)?,
+        None => StatusReport {
+            watched,
+            targets: config
+                .targets
+                .iter()
+                .map(|target| TargetStatus::unknown(&target.name))
+                .collect(),
+            quiet: quiet(&config, &[], now),
+            ..StatusReport::default()
+        },
     };
-    if !store::is_watched(path) {
+    if !watched {
         let what = if reader.is_some() {
             "this is what the last one knew"
         } else {
@@ -40,11 +45,58 @@ pub(super) fn run(args: &StatusArgs) -> Result<Exit, Trouble> {
         ));
     }
     let text = match args.format {
-        Format::Table => report::table::status(&targets, SystemTime::now(), terminal::look()),
-        Format::Json => report::json::document(&report::json::status(&targets)),
+        Format::Table => report::status::table(&report, now, terminal::look()),
+        Format::Json => report::json::document(&report::status::json(&report, now)),
     };
     terminal::print(&text);
     Ok(Exit::Ok)
+}
+
+fn read(
+    reader: &Reader,
+    config: &Config,
+    watched: bool,
+    now: SystemTime,
+) -> Result<StatusReport, String> {
+    let status = |target: &Target| Ok(explained(reader.status(&target.name)?, config));
+    let targets: Result<_, String> = config.targets.iter().map(status).collect();
+    let silences = reader.silences(Some(now))?;
+    let shown_since = now.checked_sub(GIVEN_UP_SHOWN).unwrap_or(now);
+    Ok(StatusReport {
+        watched,
+        targets: targets?,
+        quiet: quiet(config, &silences, now),
+        incidents: reader.open_incidents()?,
+        undelivered: reader.undelivered()?,
+        given_up: reader.given_up(shown_since)?,
+        facts: reader.facts()?,
+        silences,
+    })
+}
+
+/// The servers of which no notice opens now, with the reason.
+fn quiet(config: &Config, silences: &[Silence], now: SystemTime) -> BTreeMap<String, Text> {
+    let windows = &config.alerting.maintenance;
+    let windows: Vec<_> = windows.iter().filter(|window| window.holds(now)).collect();
+    let why = |target: &Target| {
+        let mut silences = silences.iter().filter(|silence| silence.holds(now));
+        let silence = silences.find(|silence| silence.covers(target));
+        let silence = silence.map(|silence| {
+            let until = humantime::format_rfc3339_seconds(silence.until);
+            format!(
+                "silenced until {until} by {}: {}",
+                silence.by, silence.reason
+            )
+        });
+        silence.or_else(|| {
+            let window = windows.iter().find(|window| window.covers(target))?;
+            Some(format!("maintenance: {}", window.name))
+        })
+    };
+    let targets = config.targets.iter();
+    targets
+        .filter_map(|target| Some((target.name.clone(), Text::new(why(target)?))))
+        .collect()
 }
 
 /// An incident without a verdict says why it has none.

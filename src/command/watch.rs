@@ -1,5 +1,6 @@
 //! `mcpprobe watch`: probe on schedule until stopped.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,8 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::live::{Drawer, LiveView};
-use super::{Exit, Trouble, cancelled_by_signals, check, load, terminal};
+use super::{Exit, Hangup, Trouble, cancelled_by_signals, check, load, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
+use crate::config;
 use crate::daemon::{Daemon, Output, Parts, Started};
 use crate::model::{State, Target, Timing};
 use crate::report::CheckReport;
@@ -24,7 +26,12 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
             args.file.display()
         )));
     }
-    let stop = cancelled_by_signals()?;
+    // On a terminal SIGHUP means that it was closed.
+    let hangup = match args.once || std::io::stdout().is_terminal() {
+        true => Hangup::Ends,
+        false => Hangup::Spared,
+    };
+    let stop = cancelled_by_signals(hangup)?;
     let format = match args.log_format {
         LogFormat::Text => LineFormat::Text {
             colour: terminal::colour(&std::io::stdout()),
@@ -39,31 +46,41 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         warn_to.warning(&line::message(format, SystemTime::now(), "warning", text));
     };
     let telemetry = Telemetry::start(&settings, Arc::new(warn));
-    let targets: Vec<Arc<Target>> = config.targets.into_iter().map(Arc::new).collect();
+    let file = args.file.clone();
+    let reread = move || match config::load(&file, None) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(complaints) => Err(complaints.to_string()),
+    };
+    let channels = config.alerting.channels.len();
     let daemon = Daemon::new(Parts {
-        targets: targets.clone(),
-        limits: Limits {
-            at_once: config.schedule.concurrency.unwrap_or(if args.once {
-                Limits::IN_A_ROUND
-            } else {
-                Limits::ON_SCHEDULE
-            }),
-            per_host: config.schedule.per_host,
+        config,
+        file: args.file.clone(),
+        reread: Arc::new(reread),
+        at_once: if args.once {
+            Limits::IN_A_ROUND
+        } else {
+            Limits::ON_SCHEDULE
         },
-        store: config.store,
         telemetry,
-        traces: config.traces,
         format,
         output: Arc::clone(&output),
         board: drawer.as_ref().map(Drawer::board),
-    })?;
+    })
+    .await?;
+    let targets = daemon.targets();
     let started = Started::start(targets.iter().map(AsRef::as_ref))?;
     if args.once {
         return Ok(once(&args, daemon, started, stop, &targets).await);
     }
     let now = SystemTime::now();
     let watching = watching(&targets, &args.file.display().to_string());
-    for text in std::iter::once(watching).chain(waiting(&targets, now)) {
+    let unheard = (channels == 0).then(|| {
+        "there is no [[channel]]: incidents are recorded, and nobody is told of them".to_owned()
+    });
+    let texts = std::iter::once(watching)
+        .chain(waiting(&targets, now))
+        .chain(unheard);
+    for text in texts {
         output.warning(&line::message(format, now, "info", &text));
     }
     daemon.watch(started, stop).await;
@@ -150,7 +167,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config;
 
     #[test]
     fn says_who_waits_until_when() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use lettre::message::Mailbox;
+use percent_encoding::percent_decode_str;
 use toml::de::{DeTable, DeValue};
 use url::{Host, Url};
 
@@ -282,9 +283,7 @@ struct Checker<'a, 'o> {
 
 impl Checker<'_, '_> {
     fn name(&mut self, names: &mut BTreeSet<String>) -> Option<String> {
-        let Some(name) = self.required("name", "name = \"oncall\"") else {
-            return None;
-        };
+        let name = self.required("name", "name = \"oncall\"")?;
         let of_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let problem = if name.value.is_empty() {
             "is empty".to_owned()
@@ -466,7 +465,11 @@ impl Checker<'_, '_> {
         if with_query.len() >= SECRET_PART {
             self.secrets.push(Secret::new(with_query));
         }
-        let parts = path.split('/').filter(|part| part.len() >= SECRET_PART);
+        // Words of the vendor's are none, and blanking them out would make messages unreadable.
+        let is_word = |part: &str| part.chars().all(|c| c.is_ascii_lowercase());
+        let parts = path
+            .split('/')
+            .filter(|part| part.len() >= SECRET_PART && !is_word(part));
         self.secrets.extend(parts.map(Secret::new));
         let pairs = url.query_pairs().map(|(_, value)| value.into_owned());
         self.secrets.extend(pairs.map(Secret::new));
@@ -587,8 +590,16 @@ impl Checker<'_, '_> {
                 "everybody on the way can read it, and the password",
             ));
         }
+        // As it is, and as the ways to log in put it, which a server may repeat.
         let mut copy = url.clone();
-        take_credentials(&mut copy, &mut self.secrets);
+        if take_credentials(&mut copy, &mut self.secrets).is_some() {
+            let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let user = decoded(url.username());
+            let password = decoded(url.password().unwrap_or_default());
+            let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+            let forms = [encode(&password), encode(&format!("\0{user}\0{password}"))];
+            self.secrets.extend(forms.map(Secret::new));
+        }
         Some((Secret::new(text), tls))
     }
 
@@ -885,8 +896,8 @@ impl Checker<'_, '_> {
             ));
         }
         let cwd = match self.raw.texts.get("cwd") {
-            Some(cwd) => self.sources.folder.join(self.text(cwd)?),
-            None => self.sources.folder.to_owned(),
+            Some(cwd) => self.text(cwd).map(|cwd| self.sources.folder.join(cwd)),
+            None => Some(self.sources.folder.to_owned()),
         };
         let mut env = BTreeMap::new();
         for (name, value) in self.raw.tables.get("env").into_iter().flatten() {
@@ -909,7 +920,11 @@ impl Checker<'_, '_> {
             env.insert(name.value.clone(), secret);
         }
         list.filter(|list| list.len() == command.len())?;
-        Some(ChannelKind::Exec { command, cwd, env })
+        Some(ChannelKind::Exec {
+            command,
+            cwd: cwd?,
+            env,
+        })
     }
 
     /// No program can be given a NUL.

@@ -16,14 +16,18 @@ impl Board {
         self.lock().clone()
     }
 
-    pub(super) fn add(&self, row: Row) {
-        self.lock().push(row);
+    /// Shows a target at its place; places are filled in order.
+    pub(super) fn put(&self, index: usize, row: Row) {
+        let mut rows = self.lock();
+        match rows.get_mut(index) {
+            Some(place) => *place = row,
+            None => rows.push(row),
+        }
     }
 
-    pub(super) fn replace(&self, index: usize, row: Row) {
-        if let Some(place) = self.lock().get_mut(index) {
-            *place = row;
-        }
+    /// Other targets from now on.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Row>> {

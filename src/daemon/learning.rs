@@ -32,10 +32,12 @@ pub(super) struct Learning {
 }
 
 impl Daemon {
-    pub(super) fn take_in_learnt(&mut self, index: usize, learnt: Option<Learnt>) {
-        let (Some(target), Some(learning)) =
-            (self.targets.get(index), self.learning.get_mut(index))
-        else {
+    pub(super) fn take_in_learnt(&mut self, target: &str, learnt: Option<Learnt>) {
+        let index = self.fleet.index(target);
+        let Some((target, learning)) = index.and_then(|index| {
+            let target = self.fleet.targets.get(index)?;
+            Some((target, self.fleet.learning.get_mut(index)?))
+        }) else {
             return;
         };
         let Some(learnt) = learnt else {
@@ -60,6 +62,7 @@ impl Daemon {
         };
         let now = Instant::now();
         let due = self
+            .fleet
             .learning
             .iter_mut()
             .enumerate()
@@ -69,10 +72,12 @@ impl Daemon {
             .take(LEARN_AT_ONCE);
         for (index, learning) in due {
             learning.again = now + LEARN_AGAIN;
-            if let Some(target) = self.targets.get(index) {
+            if let Some(target) = self.fleet.targets.get(index) {
                 let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
-                background
-                    .spawn(async move { Done::Learnt(index, learn_one(inquiry, target).await) });
+                background.spawn(async move {
+                    let name = target.name.clone();
+                    Done::Learnt(name, learn_one(inquiry, target).await)
+                });
             }
         }
     }

@@ -1,42 +1,46 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
+mod asker;
 mod board;
 pub mod control;
 mod dialects;
+mod fleet;
 pub mod heartbeat;
 mod inquiry;
+mod intake;
 mod learning;
 mod progress;
+mod reload;
 mod round;
 mod started;
 mod systemd;
-mod tracker;
+mod verdict;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::StoreSettings;
+use crate::alert::{Backlog, Desk, Head, Outbox, OutboxSender, Remembered, Words};
+use crate::config::Config;
 use crate::correlate::{Jaeger, Learnt};
 use crate::model::{
-    AlertChange, Incident, IncidentKind, ProbeResult, Resolution, Severity, Target, Timing,
-    TracesSettings,
+    Alerting, Delivery, Incident, Notice, NoticeEvent, Orders, ProbeResult, Target, TracesSettings,
 };
 use crate::probe::{self, Wish};
 use crate::report::line::{self, LineFormat};
-use crate::report::live::Row;
-use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Slot, Turns, first_due};
-use crate::store::{Callbacks, Reader, Recalled, Shown, Write, Writer};
+use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Turns};
+use crate::store::{self, Callbacks, Reader, Recalled, Writer};
 use crate::telemetry::Telemetry;
-use dialects::Dialects;
-use learning::{LEARN_EVERY, Learning};
-use tracker::{Change, Tracked};
+use asker::Asker;
+use fleet::Fleet;
+use learning::LEARN_EVERY;
 
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Subject};
@@ -48,14 +52,20 @@ pub use systemd::Systemd;
 /// probe is lost, but the next ones start later.
 const RESULTS: usize = 1_024;
 
-/// Incidents that are remembered; when there are more, those that have ended are forgotten.
-const INCIDENTS: usize = 1_000;
-
 /// Incidents that are asked about at once: a backend must not be hit by a hundred at the same moment.
 const INQUIRIES: usize = 4;
 
-/// From a backend's acceptance of a span to its being found: 0.2 s with Jaeger's memory, a second with Elasticsearch.
-const VISIBILITY: Duration = Duration::from_secs(1);
+/// What became of notices, on its way to the loop; the outbox keeps more to itself and starts no attempt meanwhile.
+const DELIVERIES: usize = 256;
+
+/// Stores that become readable late tell of themselves once; there is one.
+const RECALLED: usize = 4;
+
+/// Escalations, reminders, ends of windows and of doubts: to the second.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A difference of the two clocks within one tick that is no drift: the machine was suspended, or its clock was set.
+const JUMP: Duration = Duration::from_secs(10);
 
 /// Where lines go: stdout for events, stderr for warnings.
 pub trait Output: Send + Sync {
@@ -65,45 +75,90 @@ pub trait Output: Send + Sync {
     fn warning(&self, line: &str);
 }
 
+/// Reads the configuration again; what is wrong with it as a text of several lines.
+pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
 /// Everything that a watch is made of.
 pub struct Daemon {
-    targets: Arc<[Arc<Target>]>,
-    tracked: Vec<Tracked>,
-    dialects: Arc<Dialects>,
-    learning: Vec<Learning>,
+    fleet: Fleet,
+    desk: Desk,
     writer: Arc<Writer>,
-    /// Every open incident, and ended ones about which an answer may still come.
-    incidents: BTreeMap<String, Incident>,
+    /// Until the end.
+    outbox: Option<Outbox>,
+    asker: Asker,
+    /// What was said in first failed probes that are not confirmed yet, by target.
+    conversations: HashMap<String, String>,
+    /// Channels whose last attempt failed: that is said once.
+    failing: BTreeMap<String, usize>,
     telemetry: Telemetry,
     inquiry: Option<Inquiry>,
     format: LineFormat,
     output: Arc<dyn Output>,
     limits: Limits,
     board: Option<Arc<Board>>,
-    rechecks: BinaryHeap<Reverse<(Instant, usize, String)>>,
-    /// Incidents by their slot, to be asked about after its next result.
-    after_probe: BTreeMap<usize, Vec<String>>,
+    /// When to ask, about which target's incident.
+    rechecks: BinaryHeap<Reverse<(Instant, String, String)>>,
+    /// Incidents by their target, to be asked about after its next result.
+    after_probe: BTreeMap<String, Vec<String>>,
+    permits: Arc<Semaphore>,
+    requests: mpsc::Sender<Request>,
+    requested: Option<mpsc::Receiver<Request>>,
+    inbox: Inbox,
+    progress: Arc<Progress>,
+    settings: Settings,
     overruns: u64,
 }
+
+/// What comes in besides results.
+struct Inbox {
+    deliveries: mpsc::Receiver<Delivery>,
+    orders: watch::Receiver<Orders>,
+    recalled: mpsc::Receiver<Recalled>,
+}
+
+/// What of a configuration stays until a restart, and what a reload is done by.
+struct Settings {
+    file: PathBuf,
+    store: PathBuf,
+    alerting: Alerting,
+    traces: Option<TracesSettings>,
+    /// What only a restart changes, as text.
+    fixed: String,
+    reread: Reread,
+    /// Probes at once where the configuration does not say.
+    at_once: usize,
+}
+
+/// A probe that has ended, with the target that it was of: a reload may have replaced it meanwhile.
+struct Ended {
+    target: Arc<Target>,
+    result: Arc<ProbeResult>,
+}
+
+type Results = Finished<Option<Ended>>;
 
 /// What background work ends with.
 enum Done {
     Judged(Result<Box<Finding>, String>),
-    Learnt(usize, Option<Learnt>),
+    Learnt(String, Option<Learnt>),
+    /// What the controls say.
+    Controls(Vec<bool>),
+    /// The configuration as it is now.
+    Reread(Box<Result<Config, String>>),
 }
 
 /// The parts that a daemon is given.
 pub struct Parts {
-    /// What to probe.
-    pub targets: Vec<Arc<Target>>,
-    /// How many at once.
-    pub limits: Limits,
-    /// `[store]`.
-    pub store: StoreSettings,
+    /// What was read.
+    pub config: Config,
+    /// Where from.
+    pub file: PathBuf,
+    /// Reads it again.
+    pub reread: Reread,
+    /// Probes at once where the configuration does not say.
+    pub at_once: usize,
     /// The way out for spans.
     pub telemetry: Telemetry,
-    /// `[traces]`.
-    pub traces: Option<TracesSettings>,
     /// How lines are written.
     pub format: LineFormat,
     /// Where they go.
@@ -113,347 +168,315 @@ pub struct Parts {
 }
 
 impl Daemon {
-    /// Opens the store and remembers what it knows.
+    /// Opens the store and remembers what it knows. To be called within a runtime.
     ///
     /// # Errors
-    /// A sentence when the store or the backend's client cannot be used.
-    pub fn new(parts: Parts) -> Result<Self, String> {
-        let output = Arc::clone(&parts.output);
-        let format = parts.format;
-        let warn = move |text: &str| {
-            output.warning(&line::message(format, SystemTime::now(), "warning", text));
-        };
-        let (writer, recalled) = Writer::open(
-            &parts.store.path,
-            parts.store.keep,
-            Callbacks::warnings(warn),
+    /// A sentence when the store or a client for a backend or channels cannot be made.
+    pub async fn new(parts: Parts) -> Result<Self, String> {
+        let (settings, config) =
+            Settings::of(parts.config, parts.file, parts.reread, parts.at_once);
+        let sender: Arc<OnceLock<OutboxSender>> = Arc::default();
+        let (callbacks, orders, recalled_later) =
+            callbacks(parts.format, &parts.output, Arc::clone(&sender));
+        let (writer, recalled) = Writer::open(&config.store.path, config.store.keep, callbacks)?;
+        let targets: Arc<[Arc<Target>]> = config.targets.into_iter().map(Arc::new).collect();
+        let inquiry = inquiry(config.traces.clone(), &config.store.path, &targets)?;
+        let (delivered, deliveries) = mpsc::channel(DELIVERIES);
+        let outbox = Outbox::start(
+            config.alerting.channels.clone(),
+            recalled.pending.clone(),
+            backlog(&config.store.path),
+            delivered,
         )?;
-        let targets: Arc<[Arc<Target>]> = parts.targets.into();
-        let inquiry = match parts.traces {
-            None => None,
-            Some(settings) => {
-                let jaeger = Jaeger::new(settings.url.clone()).map_err(|error| {
-                    format!("cannot make a client for the trace backend: {error}")
-                })?;
-                Some(Inquiry {
-                    store: parts.store.path.clone(),
-                    jaeger: Arc::new(jaeger),
-                    settings,
-                    targets: Arc::clone(&targets),
-                })
-            }
-        };
+        sender.set(outbox.sender()).ok();
+        let controls = config.alerting.controls.clone();
+        let asker = Asker::new(controls.unwrap_or_else(control::usual));
+        let mut desk = Desk::new(
+            config.alerting.clone(),
+            &targets,
+            settings.words(),
+            |name| remembered(name, &recalled, &targets),
+        );
+        desk.set_controls(asker.controls.len());
+        let (requests, requested) = requests_of(targets.len());
         let mut daemon = Self {
-            dialects: Arc::new(Dialects::unknown(targets.len())),
-            tracked: Vec::new(),
-            learning: Vec::new(),
-            targets,
+            fleet: Fleet::new(targets),
+            desk,
             writer: Arc::new(writer),
-            incidents: BTreeMap::new(),
+            outbox: Some(outbox),
+            asker,
+            conversations: HashMap::new(),
+            failing: BTreeMap::new(),
             telemetry: parts.telemetry,
             inquiry,
-            format,
+            format: parts.format,
             output: parts.output,
-            limits: parts.limits,
+            limits: settings.limits(config.schedule),
             board: parts.board,
             rechecks: BinaryHeap::new(),
             after_probe: BTreeMap::new(),
+            permits: Arc::new(Semaphore::new(INQUIRIES)),
+            requests,
+            requested: Some(requested),
+            inbox: Inbox {
+                deliveries,
+                orders,
+                recalled: recalled_later,
+            },
+            progress: Arc::default(),
+            settings,
             overruns: 0,
         };
-        daemon.remember(&recalled);
+        daemon.remember(&recalled).await;
         Ok(daemon)
     }
 
-    fn remember(&mut self, recalled: &Recalled) {
-        for incident in &recalled.incidents {
-            self.incidents.insert(incident.id.clone(), incident.clone());
-        }
-        for (index, target) in Arc::clone(&self.targets).iter().enumerate() {
-            let (status, remembered) = recalled.target(target);
+    async fn remember(&mut self, recalled: &Recalled) {
+        for (index, target) in Arc::clone(&self.fleet.targets).iter().enumerate() {
+            let (_, remembered) = recalled.target(target);
             if let Some(dialect) = remembered.dialect {
-                self.dialects.set(index, dialect);
+                self.fleet.dialects.set(index, dialect);
             }
-            self.learning.push(Learning {
-                passed: 0,
-                known: remembered.instrumented
-                    && (remembered.service.is_some() || target.service.is_some()),
-                again: Instant::now(),
-            });
-            // A verdict that was still provisional when the last run ended is asked for again.
-            if let Some(id) = &status.incident
-                && let Some(incident) = self.incidents.get(id)
+            let known = remembered.instrumented
+                && (remembered.service.is_some() || target.service.is_some());
+            if let Some(learning) = self.fleet.learning.get_mut(index) {
+                learning.known = known;
+            }
+            self.show(index, None);
+        }
+        self.remember_told(recalled).await;
+        let now = SystemTime::now();
+        // A verdict that was still provisional when the last run ended is asked for again.
+        for incident in &recalled.incidents {
+            if let Some(server) = &incident.server
                 && incident.provisional != Some(false)
             {
-                let age = SystemTime::now()
-                    .duration_since(incident.first_failed_at)
-                    .unwrap_or_default();
-                self.schedule_rechecks(index, id, age);
+                let age = now.duration_since(incident.first_failed_at);
+                self.schedule_rechecks(server, &incident.id, age.unwrap_or_default());
             }
-            let tracked = Tracked::remembered(status.state, status.since, status.incident);
-            if let Some(board) = &self.board {
-                board.add(as_shown(target, &tracked, None));
+        }
+        // Those whose targets are gone, while nobody watched, end.
+        let gone: Vec<_> = recalled
+            .incidents
+            .iter()
+            .filter(|incident| {
+                let server = incident.server.as_deref();
+                server.is_some_and(|server| self.fleet.index(server).is_none())
+            })
+            .cloned()
+            .collect();
+        for incident in gone {
+            let changes = self.desk.end_removed(incident, now);
+            self.commit(changes);
+        }
+        let changes = self.desk.ordered(recalled.orders.clone(), now);
+        self.commit(changes);
+        if self.asker.controls.is_empty() {
+            // Nobody could ever tell that an isolation is over.
+            self.take_in_controls(&[]);
+        }
+    }
+
+    /// What the channels have been told before this run.
+    async fn remember_told(&mut self, recalled: &Recalled) {
+        let mut heads: BTreeMap<&str, Vec<(String, Head)>> = BTreeMap::new();
+        for head in &recalled.heads {
+            let known = (head.channel.clone(), known_by(head));
+            heads.entry(&head.incident).or_default().push(known);
+        }
+        let mut waiting: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut ended: BTreeMap<&str, &Incident> = BTreeMap::new();
+        for pending in &recalled.pending {
+            let incident = &pending.notice.incident;
+            *waiting.entry(&incident.id).or_default() += 1;
+            let known = (pending.notice.channel.clone(), Head::after(&pending.notice));
+            let heads = heads.entry(&incident.id).or_default();
+            match heads.iter_mut().find(|(channel, _)| *channel == known.0) {
+                Some((_, head)) if head.sequence >= known.1.sequence => {}
+                Some((_, head)) => *head = known.1,
+                None => heads.push(known),
             }
-            self.tracked.push(tracked);
+            if incident.resolved_at.is_some() {
+                ended.insert(&incident.id, incident);
+            }
+        }
+        for (incident, heads) in heads {
+            let waiting = waiting.get(incident).copied().unwrap_or_default();
+            self.desk.remember_told(incident, heads, waiting);
+        }
+        for incident in ended.into_values() {
+            self.desk.remember_ended(incident.clone());
+        }
+        if let Some(own) = recalled.incidents.iter().find(|i| i.server.is_none()) {
+            self.desk.remember_isolated(own.clone());
+        }
+        let (store, open) = (self.settings.store.clone(), recalled.incidents.clone());
+        let last = tokio::task::spawn_blocking(move || last_notices(&store, &open)).await;
+        if let Some(outbox) = &self.outbox {
+            outbox.firing(last.unwrap_or_default()).await;
         }
     }
 
     /// Probes on schedule until `stop`, then ends in order.
     pub async fn watch(mut self, started: Started, stop: CancellationToken) {
         let (sender, mut results) = mpsc::channel(RESULTS);
-        // One request of each target at most waits to be taken.
-        let (requests, requested) = mpsc::channel(self.targets.len().max(1));
+        let mut sender = Some(sender);
         let started = Arc::new(started);
-        let queue = DueQueue::new(self.slots(), SystemTime::now());
-        let runner = self.runner(queue, Arc::clone(&started), stop.clone());
-        let running = tokio::spawn(runner.run(sender, requested, stop));
+        let mut running = JoinSet::new();
+        let mut generation = stop.child_token();
+        let queue = DueQueue::new(self.fleet.slots(SystemTime::now()), SystemTime::now());
+        self.start_runner(queue, &started, &stop, &generation, &sender, &mut running);
         let mut background = JoinSet::new();
-        let permits = Arc::new(Semaphore::new(INQUIRIES));
         let mut learn = tokio::time::interval(LEARN_EVERY);
-        learn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        learn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changed = reload::Changed::watching(&self.settings.file);
+        let systemd = Arc::new(Systemd::of_environment(
+            |name| std::env::var(name).ok(),
+            std::process::id(),
+        ));
+        let rim = self.start_rim(&systemd);
+        systemd.ready(&self.summary());
+        let mut clocks = (Instant::now(), SystemTime::now());
         loop {
             let recheck = self.rechecks.peek().map(|Reverse((at, ..))| *at);
             tokio::select! {
                 finished = results.recv() => match finished {
-                    Some(finished) => {
-                        let index = finished.index;
-                        self.take_in(finished);
-                        for incident in self.after_probe.remove(&index).unwrap_or_default() {
-                            self.ask(index, incident, &mut background, &permits);
-                        }
-                    }
+                    Some(finished) => self.receive(finished, &mut background),
                     None => break,
                 },
-                Some(done) = background.join_next() => if let Ok(done) = done {
-                    self.take_in_background(done);
-                },
-                () = sleep_until(recheck) => {
-                    for (index, incident) in self.recheck(&requests) {
-                        self.ask(index, incident, &mut background, &permits);
+                Some(done) = background.join_next() => {
+                    let config = done.ok().and_then(|done| self.take_in_background(done, &mut background));
+                    if let Some(config) = config {
+                        let queue = self.reload(*config, &started).await;
+                        if sender.is_some() {
+                            generation.cancel();
+                            generation = stop.child_token();
+                            self.start_runner(queue, &started, &stop, &generation, &sender, &mut running);
+                            self.probe_suspects();
+                        }
+                        systemd.ready(&self.summary());
                     }
+                },
+                Some(delivery) = self.inbox.deliveries.recv() => self.take_in_delivery(delivery),
+                Ok(()) = self.inbox.orders.changed() => {
+                    let orders = self.inbox.orders.borrow_and_update().clone();
+                    let changes = self.desk.ordered(orders, SystemTime::now());
+                    self.commit(changes);
                 }
+                Some(recalled) = self.inbox.recalled.recv() => self.adopt(recalled),
+                () = sleep_until(recheck) => self.recheck(&mut background),
                 _ = learn.tick(), if self.inquiry.is_some() => self.learn(&mut background),
+                _ = tick.tick() => self.tick(&mut clocks, &mut background),
+                () = changed.wait(), if sender.is_some() => {
+                    systemd.reloading();
+                    self.reread(&mut background);
+                }
+                () = stop.cancelled(), if sender.is_some() => {
+                    systemd.stopping();
+                    sender = None;
+                }
             }
         }
-        running.await.ok();
+        running.join_all().await;
+        rim.abort();
         // An inquiry can be made again.
         background.shutdown().await;
         self.end(started).await;
     }
 
-    /// When each target is due.
-    fn slots(&self) -> Vec<Slot> {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let slot = |target: &Arc<Target>| match &target.timing {
-            Timing::Every(every) => Slot::Every {
-                phase: first_due(&target.name, *every, unix),
-                every: *every,
-            },
-            Timing::Cron(cron) => Slot::Cron(Arc::clone(cron)),
+    /// What tells others that we live.
+    fn start_rim(&self, systemd: &Arc<Systemd>) -> tokio::task::AbortHandle {
+        let (systemd, progress) = (Arc::clone(systemd), Arc::clone(&self.progress));
+        let heartbeat = self.settings.alerting.heartbeat.clone();
+        let (output, format) = (Arc::clone(&self.output), self.format);
+        let beating = Arc::clone(&self.progress);
+        let task = tokio::spawn(async move {
+            let warn = |text: &str| {
+                output.warning(&line::message(format, SystemTime::now(), "warning", text));
+            };
+            let beat = async {
+                match &heartbeat {
+                    Some(heartbeat) => heartbeat::beat(heartbeat, &beating, warn).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::join!(systemd.watch(&progress), beat);
+        });
+        task.abort_handle()
+    }
+
+    fn start_runner(
+        &mut self,
+        queue: DueQueue,
+        started: &Arc<Started>,
+        stop: &CancellationToken,
+        generation: &CancellationToken,
+        sender: &Option<mpsc::Sender<Results>>,
+        running: &mut JoinSet<()>,
+    ) {
+        let requested = self.requested.take();
+        let (Some(requested), Some(sender)) = (requested, sender.clone()) else {
+            return;
         };
-        self.targets.iter().map(slot).collect()
+        let runner = self.runner(queue, started, stop.clone());
+        running.spawn(runner.run(sender, requested, generation.clone()));
     }
 
     fn runner(
         &self,
         queue: DueQueue,
-        started: Arc<Started>,
+        started: &Arc<Started>,
         stop: CancellationToken,
     ) -> Runner<impl Fn(usize) -> ProbeFuture + use<>> {
-        let hosts = self.targets.iter().map(|target| target.endpoint.host());
-        let turns = Turns::new(self.limits, hosts);
-        let (targets, dialects) = (Arc::clone(&self.targets), Arc::clone(&self.dialects));
-        let work = move |index: usize| probe_future(index, &targets, &dialects, &started, &stop);
+        let targets = Arc::clone(&self.fleet.targets);
+        let turns = Turns::new(self.limits, targets.iter().map(|t| t.endpoint.host()));
+        let (dialects, started) = (Arc::clone(&self.fleet.dialects), Arc::clone(started));
+        let progress = Arc::clone(&self.progress);
+        self.progress.waits_until(self.next_start());
+        let work = move |index: usize| {
+            let wish = Wish {
+                hint: dialects.get(index),
+                // Nobody knows beforehand which probe is the first to fail.
+                conversation: true,
+                call: None,
+            };
+            let target = targets.get(index).map(Arc::clone);
+            if let Some(target) = &target {
+                progress.begun(target.timeout, Instant::now());
+            }
+            probe_future(target, wish, &started, &stop)
+        };
         Runner::new(queue, turns, Clock::system(), work)
     }
 
-    /// Takes in one result: store, spans, state, incident.
-    fn take_in(&mut self, finished: Finished<Option<Arc<ProbeResult>>>) {
-        self.overruns += finished.overruns;
-        let Some(result) = finished.output else {
-            return;
-        };
-        let index = finished.index;
-        let (Some(target), Some(tracked)) = (
-            self.targets.get(index).cloned(),
-            self.tracked.get_mut(index),
-        ) else {
-            return;
-        };
-        let change = tracked.observe(&result);
-        if let Some(board) = &self.board {
-            board.replace(index, as_shown(&target, tracked, Some(&result)));
-        }
-        let shown = Shown {
-            state: tracked.state,
-            since: tracked.since.unwrap_or(result.started_at),
-            suspect: false,
-            incident: tracked.incident.clone(),
-        };
-        let changes = self.decide(&target, &result, &change);
-        self.writer.write(Write::Probe {
-            target: Arc::clone(&target),
-            result: Arc::clone(&result),
-            confirmation: false,
-            shown,
-            memory: None,
-            changes,
-        });
-        self.telemetry.emit(&target, &result);
-        if result.state.works() {
-            if let Some(dialect) = result.dialect() {
-                self.dialects.set(index, dialect);
-            }
-            if let Some(learning) = self.learning.get_mut(index) {
-                learning.passed += 1;
-            }
-        }
-        if let Some(before) = change.shown {
-            self.output
-                .event(&line::change(self.format, &target, before, &result));
-        }
-        if let Some(id) = change.opened {
-            let age = SystemTime::now()
-                .duration_since(result.started_at)
-                .unwrap_or_default();
-            self.schedule_rechecks(index, &id, age);
+    fn next_start(&self) -> Option<Instant> {
+        let next = self.fleet.next_start(SystemTime::now());
+        next.map(|after| Instant::now() + after)
+    }
+
+    /// Targets whose failure waits for a confirmation that the runner before was asked for.
+    fn probe_suspects(&self) {
+        for index in self.desk.suspects() {
+            let after = self.settings.alerting.policy.confirm_delay;
+            self.requests.try_send(Request { index, after }).ok();
         }
     }
 
-    /// The incident that a result opened or closed.
-    fn decide(
-        &mut self,
-        target: &Target,
-        result: &ProbeResult,
-        change: &Change,
-    ) -> Vec<AlertChange> {
-        let mut changes = Vec::new();
-        if let Some(id) = &change.opened {
-            let incident = opened(id, target, result);
-            self.incidents.insert(id.clone(), incident.clone());
-            changes.push(AlertChange::Incident(Box::new(incident)));
-        }
-        if let Some(id) = &change.closed
-            && let Some(incident) = self.incidents.get_mut(id)
-        {
-            incident.resolved_at = Some(result.started_at);
-            incident.resolution = Some(Resolution::Recovered);
-            changes.push(AlertChange::Incident(Box::new(incident.clone())));
-        }
-        if self.incidents.len() > INCIDENTS {
-            self.incidents
-                .retain(|_, incident| incident.resolved_at.is_none());
-        }
-        changes
-    }
-
-    /// The backend is asked at every `recheck` after the first failure, which was `age` ago; of those that are past,
-    /// only the last one, at once.
-    fn schedule_rechecks(&mut self, index: usize, incident: &str, age: Duration) {
-        let Some(inquiry) = &self.inquiry else {
-            return;
-        };
-        let past = inquiry
-            .settings
-            .recheck
-            .iter()
-            .filter(|after| **after <= age)
-            .count();
-        for after in inquiry.settings.recheck.iter().skip(past.saturating_sub(1)) {
-            let at = Instant::now() + after.saturating_sub(age);
-            self.rechecks
-                .push(Reverse((at, index, incident.to_owned())));
-        }
-    }
-
-    /// Asks for a probe before each inquiry that is due; answers the incidents that can be asked about at once. Without
-    /// the probe nobody would know what the server's spans since the last one tell of: of an outage that others do not
-    /// see, or of a server that is back. One that runs already will do.
-    fn recheck(&mut self, requests: &mpsc::Sender<Request>) -> Vec<(usize, String)> {
-        let now = Instant::now();
-        let mut ready = Vec::new();
-        while let Some(Reverse((at, ..))) = self.rechecks.peek()
-            && *at <= now
-            && let Some(Reverse((_, index, incident))) = self.rechecks.pop()
-        {
-            let open = self
-                .tracked
-                .get(index)
-                .and_then(|tracked| tracked.incident.as_ref());
-            let request = Request {
-                index,
-                after: Duration::ZERO,
-            };
-            if open == Some(&incident) && requests.try_send(request).is_ok() {
-                self.after_probe.entry(index).or_default().push(incident);
-            } else {
-                ready.push((index, incident));
-            }
-        }
-        ready
-    }
-
-    /// Asks the backend about an incident.
-    fn ask(
-        &self,
-        index: usize,
-        incident: String,
-        background: &mut JoinSet<Done>,
-        permits: &Arc<Semaphore>,
-    ) {
-        let (Some(inquiry), Some(target)) = (self.inquiry.clone(), self.targets.get(index)) else {
-            return;
-        };
-        let (permits, telemetry) = (Arc::clone(permits), self.telemetry.clone());
-        let (writer, target) = (Arc::clone(&self.writer), target.name.clone());
-        background.spawn(async move {
-            let _permit = permits.acquire().await;
-            // The failed probe's spans and row have to be where they will be looked for.
-            telemetry.flush().await;
-            tokio::task::spawn_blocking(move || writer.flush())
-                .await
-                .ok();
-            tokio::time::sleep(VISIBILITY).await;
-            Done::Judged(judge_incident(&inquiry, target, incident).await)
-        });
-    }
-
-    fn take_in_background(&mut self, done: Done) {
-        match done {
-            Done::Judged(Ok(finding)) => {
-                let finding = *finding;
-                let Some(incident) = finding.case.incident else {
-                    return;
-                };
-                self.output.event(&line::verdict(
-                    self.format,
-                    &finding.case.target,
-                    &incident,
-                    &finding.judgement,
-                    finding.provisional,
-                    SystemTime::now(),
-                ));
-                if let Some(incident) = self.incidents.get_mut(&incident) {
-                    incident.verdict = Some(finding.judgement.verdict);
-                    incident.verdict_reason = Some(finding.judgement.reason);
-                    incident.provisional = Some(finding.provisional);
-                    let change = AlertChange::Incident(Box::new(incident.clone()));
-                    self.writer.write(Write::Alert(vec![change]));
-                }
-            }
-            Done::Judged(Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
-            Done::Learnt(index, learnt) => self.take_in_learnt(index, learnt),
-        }
+    fn summary(&self) -> String {
+        let count = self.fleet.targets.len();
+        let open = self.desk.open().count();
+        format!("watching {count} servers, {open} open incidents")
     }
 
     fn warn(&self, text: &str) {
-        self.output.warning(&line::message(
-            self.format,
-            SystemTime::now(),
-            "warning",
-            text,
-        ));
+        self.say("warning", text);
+    }
+
+    fn say(&self, level: &str, text: &str) {
+        self.output
+            .warning(&line::message(self.format, SystemTime::now(), level, text));
     }
 
     async fn flush(&self) {
@@ -465,13 +488,25 @@ impl Daemon {
     }
 
     /// Everything is committed, exported or counted, and what was started is ended.
-    async fn end(self, started: Arc<Started>) {
+    async fn end(mut self, started: Arc<Started>) {
         let servers = async {
             if let Some(started) = Arc::into_inner(started) {
                 started.end().await;
             }
         };
         tokio::join!(self.flush(), servers);
+        while let Ok(delivery) = self.inbox.deliveries.try_recv() {
+            self.take_in_delivery(delivery);
+        }
+        if let Some(outbox) = self.outbox.take() {
+            for delivery in outbox.end().await {
+                self.take_in_delivery(delivery);
+            }
+        }
+        while let Ok(delivery) = self.inbox.deliveries.try_recv() {
+            self.take_in_delivery(delivery);
+        }
+        self.flush().await;
         let (probes, spans) = self.telemetry.dropped();
         if probes + spans > 0 {
             self.warn(&format!("the spans of {probes} probes did not fit into the queue, {spans} spans were not taken"));
@@ -491,87 +526,173 @@ impl Daemon {
     }
 }
 
-/// An outage from its first failed probe on.
-fn opened(id: &str, target: &Target, result: &ProbeResult) -> Incident {
-    Incident {
-        id: id.to_owned(),
-        server: Some(target.name.clone()),
-        kind: IncidentKind::Outage,
-        severity: Severity::Critical,
-        state: result.state,
-        failed_layer: result.failure.as_ref().map(|failure| failure.layer),
-        reason: result.reason(),
-        message: result.message().cloned().unwrap_or_default(),
-        trace_id: Some(result.trace_id),
-        first_failed_at: result.started_at,
-        opened_at: result.ended_at(),
-        resolved_at: None,
-        resolution: None,
-        flapping: false,
-        acknowledged: None,
-        suppressed: None,
-        verdict: None,
-        verdict_reason: None,
-        provisional: None,
+impl Settings {
+    fn of(config: Config, file: PathBuf, reread: Reread, at_once: usize) -> (Self, Config) {
+        let settings = Self {
+            store: config.store.path.clone(),
+            alerting: config.alerting.clone(),
+            traces: config.traces.clone(),
+            fixed: reload::fixed(&config),
+            file,
+            reread,
+            at_once,
+        };
+        (settings, config)
+    }
+
+    fn limits(&self, schedule: crate::config::ScheduleSettings) -> Limits {
+        Limits {
+            at_once: schedule.concurrency.unwrap_or(self.at_once),
+            per_host: schedule.per_host,
+        }
+    }
+
+    fn words(&self) -> Words {
+        let page = |traces: &TracesSettings| {
+            let base = traces.url.as_str().trim_end_matches('/').to_owned();
+            format!("{base}/trace/")
+        };
+        Words {
+            file: self.file.display().to_string(),
+            trace_page: self.traces.as_ref().map(page),
+        }
     }
 }
 
-/// A target as it is shown.
-fn as_shown(target: &Arc<Target>, tracked: &Tracked, last: Option<&Arc<ProbeResult>>) -> Row {
-    Row {
-        target: Arc::clone(target),
-        state: tracked.state,
-        // Failures are not confirmed yet by a second probe.
-        suspect: false,
-        since: tracked.since,
-        last: last.map(Arc::clone),
-    }
-}
-
-type ProbeFuture = std::pin::Pin<Box<dyn Future<Output = Option<Arc<ProbeResult>>> + Send>>;
-
-fn probe_future(
-    index: usize,
-    targets: &Arc<[Arc<Target>]>,
-    dialects: &Arc<Dialects>,
-    started: &Arc<Started>,
-    stop: &CancellationToken,
-) -> ProbeFuture {
-    let (target, started, stop) = (
-        targets.get(index).cloned(),
-        Arc::clone(started),
-        stop.clone(),
-    );
-    let wish = Wish {
-        hint: dialects.get(index),
-        conversation: false,
-        call: None,
+/// What the writer tells us by, and where it arrives.
+fn callbacks(
+    format: LineFormat,
+    output: &Arc<dyn Output>,
+    sender: Arc<OnceLock<OutboxSender>>,
+) -> (Callbacks, watch::Receiver<Orders>, mpsc::Receiver<Recalled>) {
+    let output = Arc::clone(output);
+    let (order, orders) = watch::channel(Orders::default());
+    let (recall, recalled) = mpsc::channel(RECALLED);
+    let callbacks = Callbacks {
+        warn: Box::new(move |text| {
+            output.warning(&line::message(format, SystemTime::now(), "warning", text));
+        }),
+        on_notice: Box::new(move |notice| {
+            if let Some(outbox) = sender.get() {
+                outbox.send(notice);
+            }
+        }),
+        on_orders: Box::new(move |orders| {
+            order.send_replace(orders);
+        }),
+        on_recalled: Box::new(move |recalled| {
+            recall.try_send(recalled).ok();
+        }),
     };
-    Box::pin(async move {
-        let target = target?;
-        let result = started
-            .probe_when_up(&target, || probe::probe(&target, wish, &stop))
-            .await?;
-        Some(Arc::new(result))
+    (callbacks, orders, recalled)
+}
+
+/// Twice as many as there are targets: each may be asked for by a suspicion and for another reason.
+fn requests_of(targets: usize) -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
+    mpsc::channel((2 * targets).max(1))
+}
+
+fn inquiry(
+    traces: Option<TracesSettings>,
+    store: &Path,
+    targets: &Arc<[Arc<Target>]>,
+) -> Result<Option<Inquiry>, String> {
+    let Some(settings) = traces else {
+        return Ok(None);
+    };
+    let jaeger = Jaeger::new(settings.url.clone())
+        .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
+    Ok(Some(Inquiry {
+        store: store.to_owned(),
+        jaeger: Arc::new(jaeger),
+        settings,
+        targets: Arc::clone(targets),
+    }))
+}
+
+/// What the store remembers of a target, for the desk.
+fn remembered(name: &str, recalled: &Recalled, targets: &[Arc<Target>]) -> Remembered {
+    let Some(target) = targets.iter().find(|target| target.name == name) else {
+        return Remembered::default();
+    };
+    let (status, remembered) = recalled.target(target);
+    let open = recalled.incidents.iter();
+    Remembered {
+        state: status.state,
+        since: status.since,
+        open: open
+            .filter(|incident| incident.server.as_deref() == Some(name))
+            .cloned()
+            .collect(),
+        memory: remembered.memory,
+    }
+}
+
+fn known_by(head: &store::Head) -> Head {
+    Head {
+        sequence: head.sequence,
+        last_at: head.created_at,
+        ended: head.event == NoticeEvent::Resolved,
+        verdict: head.verdict,
+        severity: head.severity,
+    }
+}
+
+/// The last notice of each open incident to each channel.
+fn last_notices(store: &Path, open: &[Incident]) -> Vec<Notice> {
+    let Ok(Some(reader)) = Reader::open_if_made(store) else {
+        return Vec::new();
+    };
+    let mut last = Vec::new();
+    for incident in open {
+        let Ok(Some(detail)) = reader.incident_detail(&incident.id) else {
+            continue;
+        };
+        let mut newest: BTreeMap<String, Notice> = BTreeMap::new();
+        for stored in detail.notices {
+            newest.insert(stored.notice.channel.clone(), stored.notice);
+        }
+        last.extend(newest.into_values());
+    }
+    last
+}
+
+/// Reads what waits for a channel, when there was more of it than fits into the outbox.
+fn backlog(store: &Path) -> Backlog {
+    let store = store.to_owned();
+    Arc::new(move |channel, most| {
+        let Some(reader) = Reader::open_if_made(&store)? else {
+            return Ok(Vec::new());
+        };
+        let mut pending = reader.pending()?;
+        pending.retain(|pending| pending.notice.channel == channel);
+        pending.truncate(most);
+        Ok(pending)
     })
 }
 
-async fn judge_incident(
-    inquiry: &Inquiry,
-    target: String,
-    incident: String,
-) -> Result<Box<Finding>, String> {
-    let (store, id) = (inquiry.store.clone(), incident.clone());
-    let stored = tokio::task::spawn_blocking(move || Reader::open(&store)?.incident(&id))
-        .await
-        .map_err(|error| error.to_string())??
-        .ok_or_else(|| format!("the store has no incident {incident}"))?;
-    let subject = Subject {
-        target,
-        incident: Some(incident),
-        at: stored.first_failed_at,
-    };
-    inquiry.about(subject).await.map(Box::new)
+type ProbeFuture = std::pin::Pin<Box<dyn Future<Output = Option<Ended>> + Send>>;
+
+fn probe_future(
+    target: Option<Arc<Target>>,
+    wish: Wish<'static>,
+    started: &Arc<Started>,
+    stop: &CancellationToken,
+) -> ProbeFuture {
+    let (started, stop) = (Arc::clone(started), stop.clone());
+    Box::pin(async move {
+        let target = target?;
+        let mut result = started
+            .probe_when_up(&target, || probe::probe(&target, wish, &stop))
+            .await?;
+        if result.state.works() {
+            result.conversation = None;
+        }
+        Some(Ended {
+            target,
+            result: Arc::new(result),
+        })
+    })
 }
 
 /// Until `at`; for ever without.

@@ -1,41 +1,90 @@
 //! `watch --once`: a single round instead of a schedule, with the same memory.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::inquiry::Subject;
-use super::{Daemon, Done, RESULTS, Started};
-use crate::model::ProbeResult;
+use super::{Daemon, RESULTS, Started, control};
+use crate::model::{ProbeResult, Target};
 use crate::schedule::DueQueue;
 
+/// How long the notices of a round may take: whoever runs it by cron wants it to end before the next one. What has not
+/// arrived by then is sent by the next round.
+const DELIVERY: Duration = Duration::from_secs(30);
+
 impl Daemon {
-    /// Probes every target once.
+    /// The targets, in the order of the results of [`Daemon::round`].
+    pub fn targets(&self) -> Arc<[Arc<Target>]> {
+        Arc::clone(&self.fleet.targets)
+    }
+
+    /// Probes every target once; those that fail are confirmed.
     pub async fn round(
         mut self,
         started: Started,
         stop: CancellationToken,
     ) -> Vec<Option<Arc<ProbeResult>>> {
         let started = Arc::new(started);
-        let mut results = vec![None; self.targets.len()];
-        let queue = DueQueue::round(self.targets.len());
-        let runner = self.runner(queue, Arc::clone(&started), stop.clone());
+        let count = self.fleet.targets.len();
+        let mut results = vec![None; count];
+        if self.desk.enough_remote() {
+            self.look_at_controls().await;
+        }
+        let runner = self.runner(DueQueue::round(count), &started, stop.clone());
         let (sender, mut ended) = mpsc::channel(RESULTS);
-        // Nobody will ask for more.
-        let (_, requests) = mpsc::channel(1);
-        let running = tokio::spawn(runner.run(sender, requests, stop.clone()));
-        while let Some(finished) = ended.recv().await {
-            if let Some(slot) = results.get_mut(finished.index) {
-                slot.clone_from(&finished.output);
+        let Some(requested) = self.requested.take() else {
+            return results;
+        };
+        let running = tokio::spawn(runner.run(sender, requested, stop.clone()));
+        let mut background = JoinSet::new();
+        let mut finished = 0;
+        while let Some(done) = ended.recv().await {
+            let Some(done) = done.output else {
+                finished += 1;
+                continue;
+            };
+            let index = self.fleet.index_of(&done.target);
+            let cut = index.is_some_and(|index| {
+                self.desk
+                    .needs_controls(index, &done.result.as_ref().into())
+            });
+            if cut {
+                self.look_at_controls().await;
             }
-            self.take_in(finished);
+            if let Some(slot) = index.and_then(|index| results.get_mut(index)) {
+                finished += usize::from(slot.is_none());
+                *slot = Some(Arc::clone(&done.result));
+            }
+            self.take_in(done, &mut background);
+            // Nothing is asked for any more: the runner ends when nobody can.
+            if finished >= count && self.desk.suspects().next().is_none() {
+                self.requests = mpsc::channel(1).0;
+            }
         }
         running.await.ok();
         self.judge_open_incidents(&stop).await;
+        let changes = self.desk.tick(SystemTime::now()).changes;
+        self.commit(changes);
+        self.flush().await;
+        if let Some(outbox) = &self.outbox
+            && !stop.is_cancelled()
+        {
+            outbox.drain(DELIVERY).await;
+        }
         self.end(started).await;
         results
+    }
+
+    async fn look_at_controls(&mut self) {
+        let controls = self.asker.controls.iter().map(control::check);
+        let works = futures_util::future::join_all(controls).await;
+        if !works.is_empty() {
+            self.take_in_controls(&works);
+        }
     }
 
     /// In a single round there is no later: incidents that are old enough are asked about now.
@@ -44,34 +93,23 @@ impl Daemon {
             return;
         };
         self.flush().await;
-        let first = inquiry
-            .settings
-            .recheck
-            .first()
-            .copied()
-            .unwrap_or_default();
-        for index in 0..self.targets.len() {
-            let Some(subject) = self.subject(index) else {
-                continue;
-            };
-            let age = SystemTime::now()
-                .duration_since(subject.at)
-                .unwrap_or_default();
-            if age >= first && !stop.is_cancelled() {
-                let finding = inquiry.about(subject).await.map(Box::new);
-                self.take_in_background(Done::Judged(finding));
+        let recheck = &inquiry.settings.recheck;
+        let first = recheck.first().copied().unwrap_or_default();
+        let open = self.desk.open().filter_map(|incident| {
+            Some(Subject {
+                target: incident.server.clone()?,
+                incident: Some(incident.id.clone()),
+                at: incident.first_failed_at,
+            })
+        });
+        for subject in open.collect::<Vec<_>>() {
+            let age = SystemTime::now().duration_since(subject.at);
+            if age.unwrap_or_default() >= first && !stop.is_cancelled() {
+                match inquiry.about(subject).await {
+                    Ok(finding) => self.take_in_finding(finding),
+                    Err(why) => self.warn(&format!("a verdict cannot be found: {why}")),
+                }
             }
         }
-    }
-
-    /// The open incident of a target, to be asked about.
-    fn subject(&self, index: usize) -> Option<Subject> {
-        let id = self.tracked.get(index)?.incident.as_ref()?;
-        let incident = self.incidents.get(id)?;
-        Some(Subject {
-            target: incident.server.clone()?,
-            incident: Some(id.clone()),
-            at: incident.first_failed_at,
-        })
     }
 }

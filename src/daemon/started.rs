@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
-use crate::model::{Layer, ProbeResult, Reason, Secret, Target, Text};
+use crate::model::{CommandLine, Layer, ProbeResult, Reason, Secret, Target, Text};
 use crate::probe::keep_last_lines;
 use crate::process::{ENVIRONMENT, ProcessGroup};
 
@@ -32,11 +32,13 @@ const END_GRACE: Duration = Duration::from_secs(1);
 /// The servers that run because of us.
 #[derive(Default)]
 pub struct Started {
-    servers: HashMap<String, Server>,
+    servers: Mutex<HashMap<String, Arc<Server>>>,
 }
 
 struct Server {
-    process: Mutex<ProcessGroup>,
+    command: CommandLine,
+    /// None once it was ended.
+    process: Mutex<Option<ProcessGroup>>,
     output: Arc<Mutex<Vec<u8>>>,
     /// Its streams that have not ended yet.
     open: Arc<AtomicUsize>,
@@ -53,27 +55,54 @@ impl Started {
     pub fn start<'t>(targets: impl Iterator<Item = &'t Target>) -> Result<Self, String> {
         let mut servers = HashMap::new();
         for target in targets {
+            if let Some(command) = &target.start {
+                servers.insert(
+                    target.name.clone(),
+                    Arc::new(Server::start(target, command)?),
+                );
+            }
+        }
+        Ok(Self {
+            servers: Mutex::new(servers),
+        })
+    }
+
+    /// Other targets from now on: ends servers that are not wanted any more, starts new ones, and leaves those alone
+    /// whose command is the same. Answers what went wrong.
+    pub async fn follow(&self, targets: &[Arc<Target>]) -> Vec<String> {
+        let mut before = std::mem::take(&mut *lock(&self.servers));
+        let mut servers = HashMap::new();
+        let mut fresh = Vec::new();
+        for target in targets {
             let Some(command) = &target.start else {
                 continue;
             };
-            let mut process = ProcessGroup::spawn(command, &ENVIRONMENT).map_err(|error| {
-                format!("cannot start {} ({}): {error}", target.name, command.shown)
-            })?;
-            let output = Arc::new(Mutex::new(Vec::new()));
-            let (_, stdout, stderr) = process.streams();
-            let open = Arc::new(AtomicUsize::new(2));
-            tokio::spawn(keep_last(stdout, Arc::clone(&output), Arc::clone(&open)));
-            tokio::spawn(keep_last(stderr, Arc::clone(&output), Arc::clone(&open)));
-            let server = Server {
-                process: Mutex::new(process),
-                output,
-                open,
-                since: Instant::now(),
-                accepted: Mutex::new(false),
-            };
-            servers.insert(target.name.clone(), server);
+            let is_same = |server: &Arc<Server>| server.command.is_same(command);
+            match before.remove(&target.name).filter(is_same) {
+                Some(server) => {
+                    servers.insert(target.name.clone(), server);
+                }
+                None => fresh.push((target, command)),
+            }
         }
-        Ok(Self { servers })
+        // Those that go first: a new one may want their port.
+        let gone = before.into_values().map(|server| server.end());
+        futures_util::future::join_all(gone).await;
+        let mut troubles = Vec::new();
+        for (target, command) in fresh {
+            match Server::start(target, command) {
+                Ok(server) => {
+                    servers.insert(target.name.clone(), Arc::new(server));
+                }
+                Err(why) => troubles.push(why),
+            }
+        }
+        *lock(&self.servers) = servers;
+        troubles
+    }
+
+    fn server(&self, target: &Target) -> Option<Arc<Server>> {
+        lock(&self.servers).get(&target.name).map(Arc::clone)
     }
 
     /// Probes `target` with `probe`. A server that has only just been started is probed again until
@@ -85,7 +114,7 @@ impl Started {
     {
         loop {
             let mut result = probe().await?;
-            let Some(server) = self.servers.get(&target.name) else {
+            let Some(server) = self.server(target) else {
                 return Some(result);
             };
             let refused = result
@@ -106,8 +135,8 @@ impl Started {
 
     /// Why a server that should run does not: its last words.
     async fn last_words(&self, target: &Target) -> Option<Text> {
-        let server = self.servers.get(&target.name)?;
-        if lock(&server.process).is_running() {
+        let server = self.server(target)?;
+        if server.is_running() {
             return None;
         }
         // It has ended; what it said last may still be on its way.
@@ -137,23 +166,51 @@ impl Started {
 
     /// Ends all of them.
     pub async fn end(self) {
-        let servers = self.servers.into_values().map(|server| async move {
-            let mut process = server
-                .process
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner);
-            process.end(END_PATIENCE, END_GRACE).await;
-        });
-        futures_util::future::join_all(servers).await;
+        let servers = self.servers.into_inner();
+        let servers = servers.unwrap_or_else(PoisonError::into_inner);
+        let ends = servers.into_values().map(|server| server.end());
+        futures_util::future::join_all(ends).await;
     }
 }
 
 impl Server {
+    fn start(target: &Target, command: &CommandLine) -> Result<Self, String> {
+        let mut process = ProcessGroup::spawn(command, &ENVIRONMENT).map_err(|error| {
+            format!("cannot start {} ({}): {error}", target.name, command.shown)
+        })?;
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let (_, stdout, stderr) = process.streams();
+        let open = Arc::new(AtomicUsize::new(2));
+        tokio::spawn(keep_last(stdout, Arc::clone(&output), Arc::clone(&open)));
+        tokio::spawn(keep_last(stderr, Arc::clone(&output), Arc::clone(&open)));
+        Ok(Self {
+            command: command.clone(),
+            process: Mutex::new(Some(process)),
+            output,
+            open,
+            since: Instant::now(),
+            accepted: Mutex::new(false),
+        })
+    }
+
+    fn is_running(&self) -> bool {
+        lock(&self.process)
+            .as_mut()
+            .is_some_and(ProcessGroup::is_running)
+    }
+
+    async fn end(self: Arc<Self>) {
+        let process = lock(&self.process).take();
+        if let Some(mut process) = process {
+            process.end(END_PATIENCE, END_GRACE).await;
+        }
+    }
+
     /// Whether a refused connection may only mean that it has not got that far yet.
     fn may_come_up(&self, refused: bool) -> bool {
         let mut accepted = lock(&self.accepted);
         *accepted |= !refused;
-        !*accepted && self.since.elapsed() < START_WAIT && lock(&self.process).is_running()
+        !*accepted && self.since.elapsed() < START_WAIT && self.is_running()
     }
 }
 

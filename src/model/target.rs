@@ -300,6 +300,16 @@ pub struct CommandLine {
     pub cwd: Option<PathBuf>,
 }
 
+impl CommandLine {
+    /// Whether `other` starts the same, but for what is shown of it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.program == other.program
+            && self.args == other.args
+            && self.env == other.env
+            && self.cwd == other.cwd
+    }
+}
+
 impl fmt::Debug for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandLine")

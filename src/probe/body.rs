@@ -14,9 +14,9 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// To be read; `limit` is what [`Coding::named_by`] says.
-    pub(super) fn of(head: Head, limit: usize) -> Result<Self, Fault> {
-        let coding = Coding::named_by(head.headers(), limit)
+    /// To be read.
+    pub(super) fn of(head: Head) -> Result<Self, Fault> {
+        let coding = Coding::named_by(head.headers())
             .map_err(|fault| fault.with_status(head.status().as_u16()))?;
         Ok(Self {
             incoming: head.into_body(),

@@ -2,16 +2,17 @@
 //! a server which compresses all the same is not down.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use flate2::{Decompress, FlushDecompress, Status};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
 use super::fault::Fault;
 use super::http::too_large;
+use super::limits;
 use crate::model::Reason;
 
-/// Decoded bytes that are made at a time: a bomb is noticed after as many.
+/// Decoded bytes that are made at a time: a bomb meets the limit of its reader before it takes memory.
 const STEP: usize = 16 * 1024;
 
 /// Of zlib and gzip: the largest there is.
@@ -29,8 +30,11 @@ pub(super) struct Coding {
     decoder: Option<Decoder>,
     /// The end that the coding itself marks was read.
     ended: bool,
-    /// Bytes that one piece may become, and that may come without becoming any.
-    limit: usize,
+    /// Of the last piece, what was not decoded yet.
+    pending: Bytes,
+    /// The last step had no more room: there may be more without another byte.
+    filled: bool,
+    /// Bytes since the last that became any.
     fruitless: usize,
 }
 
@@ -56,8 +60,12 @@ struct Step {
 }
 
 impl Coding {
-    /// The coding that an answer's head names, if it names any. `limit`: see there.
-    pub(super) fn named_by(headers: &HeaderMap, limit: usize) -> Result<Option<Self>, Fault> {
+    /// The coding that an answer's head names, if it names any.
+    pub(super) fn named_by(headers: &HeaderMap) -> Result<Option<Self>, Fault> {
+        // Nearly always there is none.
+        if !headers.contains_key(CONTENT_ENCODING) {
+            return Ok(None);
+        }
         let lines = headers.get_all(CONTENT_ENCODING).iter();
         let lines: Vec<_> = lines
             .map(|line| String::from_utf8_lossy(line.as_bytes()))
@@ -83,56 +91,55 @@ impl Coding {
             kind,
             decoder: None,
             ended: false,
-            limit,
+            pending: Bytes::new(),
+            filled: false,
             fruitless: 0,
         }))
     }
 
-    /// What `piece` becomes: nothing as long as the decoder wants more, and after the end.
-    pub(super) fn decode(&mut self, piece: &[u8]) -> Result<Bytes, Fault> {
-        let mut rest = piece;
-        let mut made = Vec::new();
+    /// Another piece of the body, once [`Self::next`] has nothing more of the last one.
+    pub(super) fn take(&mut self, piece: Bytes) {
+        self.pending = piece;
+    }
+
+    /// What comes next, at most [`STEP`] bytes; `None` until there is another piece.
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         let mut chunk = [0; STEP];
-        while let Some(first) = rest.first() {
+        loop {
+            let first = self.pending.first().copied();
             if self.ended {
                 // gzip may have several members; what else follows the end does not belong to the answer.
-                if self.kind != Kind::Gzip || *first != GZIP {
-                    break;
+                if self.kind != Kind::Gzip || first != Some(GZIP) {
+                    self.pending.clear();
+                    return Ok(None);
                 }
                 (self.decoder, self.ended) = (None, false);
+            }
+            if first.is_none() && !self.filled {
+                return Ok(None);
             }
             let kind = self.kind;
             let decoder = self
                 .decoder
-                .get_or_insert_with(|| Decoder::new(kind, *first));
-            loop {
-                let step = decoder
-                    .step(rest, &mut chunk)
-                    .ok_or_else(|| broken(&self.name))?;
-                rest = rest.get(step.taken..).unwrap_or_default();
-                made.extend_from_slice(chunk.get(..step.made).unwrap_or_default());
-                if made.len() > self.limit {
-                    return Err(too_large(self.limit));
-                }
-                self.ended = step.ended;
-                // A full chunk may have more behind it, also when all was taken.
-                if step.ended || step.made < STEP && (rest.is_empty() || step.taken == 0) {
-                    break;
-                }
+                .get_or_insert_with(|| Decoder::new(kind, first.unwrap_or_default()));
+            let step = decoder
+                .step(&self.pending, &mut chunk)
+                .ok_or_else(|| broken(&self.name))?;
+            self.pending.advance(step.taken);
+            self.filled = step.made == STEP;
+            self.ended = step.ended;
+            if let Some(made) = chunk.get(..step.made).filter(|made| !made.is_empty()) {
+                self.fruitless = 0;
+                return Ok(Some(Bytes::copy_from_slice(made)));
             }
-            if !self.ended {
-                break;
+            self.fruitless += step.taken;
+            if self.fruitless > limits::MAX_STREAM {
+                return Err(too_large(limits::MAX_STREAM));
+            }
+            if step.taken == 0 && !step.ended {
+                return Ok(None);
             }
         }
-        self.fruitless = if made.is_empty() {
-            self.fruitless + piece.len()
-        } else {
-            0
-        };
-        if self.fruitless > self.limit {
-            return Err(too_large(self.limit));
-        }
-        Ok(made.into())
     }
 
     /// The body has ended where its coding goes on: a deviation, as long as what was decoded is complete.
@@ -243,10 +250,17 @@ mod tests {
     ) -> Result<(Vec<u8>, bool), Reason> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-        let coding = Coding::named_by(&headers, limit).map_err(|fault| fault.reason)?;
+        let coding = Coding::named_by(&headers).map_err(|fault| fault.reason)?;
         let (mut coding, mut made) = (coding.unwrap(), Vec::new());
         for piece in pieces {
-            made.extend_from_slice(&coding.decode(piece).map_err(|fault| fault.reason)?);
+            coding.take(Bytes::copy_from_slice(piece));
+            while let Some(next) = coding.next().map_err(|fault| fault.reason)? {
+                assert!(next.len() <= STEP);
+                made.extend_from_slice(&next);
+                if made.len() > limit {
+                    return Err(Reason::BodyTooLarge);
+                }
+            }
         }
         Ok((made, coding.cut_off().is_some()))
     }

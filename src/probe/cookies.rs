@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::header::SET_COOKIE;
+use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use url::{Origin, Url};
 
@@ -43,13 +43,13 @@ impl Cookies {
         }
     }
 
-    /// The `Cookie` of a request to `url`, where the user has one of his own (`typed`), which goes first and wins.
-    pub(super) fn header(&self, url: &Url, typed: Option<&HeaderValue>) -> Option<HeaderValue> {
+    /// The `Cookie` of a request to `url` with these headers: one of the user's among them goes first and wins.
+    pub(super) fn header(&self, url: &Url, headers: &HeaderMap) -> Option<HeaderValue> {
         let jar = self.jar();
         if jar.cookies.is_empty() {
             return None;
         }
-        let typed = typed.and_then(|typed| typed.to_str().ok());
+        let typed = headers.get(COOKIE).and_then(|typed| typed.to_str().ok());
         let names: Vec<_> = typed
             .unwrap_or_default()
             .split(';')
@@ -146,9 +146,10 @@ mod tests {
             headers.insert(SET_COOKIE, HeaderValue::from_str(line).unwrap());
             cookies.keep(&url("http://a/mcp"), &headers);
         }
-        let typed = typed.map(HeaderValue::from_static);
-        assert!(cookies.header(&url("http://a:81/"), None).is_none());
-        let value = cookies.header(&url("http://a/"), typed.as_ref());
+        let typed = typed.map(|typed| (COOKIE, HeaderValue::from_static(typed)));
+        let elsewhere = cookies.header(&url("http://a:81/"), &HeaderMap::new());
+        assert!(elsewhere.is_none());
+        let value = cookies.header(&url("http://a/"), &typed.into_iter().collect());
         value.map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
     }
 

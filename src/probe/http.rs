@@ -193,6 +193,11 @@ impl Connection {
         loop {
             // Whoever sends a body byte by byte shall not keep this thread from other probes.
             tokio::task::coop::consume_budget().await;
+            if let Some(coding) = &mut body.coding
+                && let Some(decoded) = coding.next()?
+            {
+                return Ok(Some(decoded));
+            }
             match Self::drive(&mut self.driver, &mut self.broken, body.incoming.frame()).await {
                 None => {
                     self.used = true;
@@ -207,10 +212,7 @@ impl Connection {
                     let Some(coding) = &mut body.coding else {
                         return Ok(Some(data));
                     };
-                    let decoded = coding.decode(&data)?;
-                    if !decoded.is_empty() {
-                        return Ok(Some(decoded));
-                    }
+                    coding.take(data);
                 }
                 Some(Err(error)) => return Err(body_fault(&error)),
             }
@@ -441,7 +443,7 @@ mod tests {
             *request.uri_mut() = http::Uri::from_static("/");
             let answer = connection.send(request).await?;
             let (status, size) = (answer.status().as_u16(), head_size(answer.headers()));
-            let mut body = Body::of(answer, 100_000)?;
+            let mut body = Body::of(answer)?;
             let body = connection.read_all(&mut body, 100_000).await?;
             Ok((status, size, body.to_vec()))
         };

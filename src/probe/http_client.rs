@@ -205,14 +205,9 @@ impl<'t> HttpClient<'t> {
         Ok(())
     }
 
-    /// The body of an answer, to be read; `limit`: bytes that one piece of it may become by being decoded.
-    pub(super) fn body(
-        &self,
-        record: &mut Record,
-        head: Head,
-        limit: usize,
-    ) -> Result<Body, Fault> {
-        let body = Body::of(head, limit)?;
+    /// The body of an answer, to be read.
+    pub(super) fn body(&self, record: &mut Record, head: Head) -> Result<Body, Fault> {
+        let body = Body::of(head)?;
         let is_asked_for = |header: &Header| header.name == ACCEPT_ENCODING;
         if let Some(coding) = &body.coding
             && !(self.trusted && self.endpoint.headers.iter().any(is_asked_for))
@@ -257,7 +252,7 @@ impl<'t> HttpClient<'t> {
             return Err(fault);
         }
         let body = async {
-            let mut body = self.body(record, head, limits::MAX_ERROR_BODY)?;
+            let mut body = self.body(record, head)?;
             self.read_all(record, &mut body, limits::MAX_ERROR_BODY)
                 .await
         };
@@ -344,7 +339,7 @@ impl<'t> HttpClient<'t> {
         for (name, value) in own {
             headers.insert(name.clone(), value.clone());
         }
-        if let Some(cookie) = self.cookies.header(&self.url, headers.get(COOKIE)) {
+        if let Some(cookie) = self.cookies.header(&self.url, &headers) {
             headers.insert(COOKIE, cookie);
         }
         headers

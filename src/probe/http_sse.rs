@@ -97,7 +97,7 @@ impl<'t> HttpSse<'t> {
         if ContentKind::of(head.headers()) != ContentKind::EventStream {
             return Err(bad_content_type(&head));
         }
-        self.stream.body = Some(client.body(record, head, limits::MAX_STREAM)?);
+        self.stream.body = Some(client.body(record, head)?);
         Ok(())
     }
 

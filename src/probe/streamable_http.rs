@@ -110,7 +110,7 @@ impl<'t> StreamableHttp<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.wait_for(Waiting::Answer);
-        let mut body = self.client.body(record, head, limits::MAX_ANSWER)?;
+        let mut body = self.client.body(record, head)?;
         let start = record.now();
         let whole = self.client.read_all(record, &mut body, limits::MAX_ANSWER);
         let whole = whole.await;
@@ -133,7 +133,7 @@ impl<'t> StreamableHttp<'t> {
     ) -> Result<Answer, Fault> {
         record.head_accepted(call.step);
         record.wait_for(Waiting::Answer);
-        let mut body = self.client.body(record, head, limits::MAX_STREAM)?;
+        let mut body = self.client.body(record, head)?;
         let start = record.now();
         let mut search = AnswerSearch::new(call.id.unwrap_or_default());
         let mut replies = None;
@@ -147,7 +147,7 @@ impl<'t> StreamableHttp<'t> {
             let Some(resumed) = self.resume(record, call, &mut search).await? else {
                 break;
             };
-            body = self.client.body(record, resumed, limits::MAX_STREAM)?;
+            body = self.client.body(record, resumed)?;
             answer = self
                 .find_answer(record, call, &mut search, &mut body, &mut replies)
                 .await;
@@ -177,7 +177,7 @@ impl<'t> StreamableHttp<'t> {
         call: &Call,
         search: &mut AnswerSearch,
         body: &mut Body,
-        replies: &mut Option<Replies<'t>>,
+        replies: &mut Option<Box<Replies<'t>>>,
     ) -> Result<Option<Result<Answer, Fault>>, Fault> {
         loop {
             let connection = self.client.connection()?;
@@ -197,7 +197,7 @@ impl<'t> StreamableHttp<'t> {
                 return Ok(Some(answer));
             }
             for request in search.requests.drain(..) {
-                let replies = replies.get_or_insert_with(|| self.replies(call));
+                let replies = replies.get_or_insert_with(|| Box::new(self.replies(call)));
                 replies.add(request);
                 replies.tell(record);
             }

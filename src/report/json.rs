@@ -1,4 +1,5 @@
-//! The JSON contracts: `check`, `status`, `correlate`, `explain`. Keys and words are fixed; see the README.
+//! JSON as it is printed, and the contracts of `check`, `correlate` and `explain`; those of the other commands stand with
+//! their tables. Keys and words are fixed; see the README.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,11 +7,11 @@ use serde_json::{Value, json};
 use super::{CheckReport, millis, rfc3339};
 use crate::model::{
     Case, Evidence, Explanation, Judgement, Layer, LayerResult, Outcome, PhaseTime, ProbeResult,
-    State, Target, TargetStatus, is_unsafe,
+    State, Target, is_unsafe,
 };
 
 /// Version of every JSON document; raised when a key changes its meaning.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 /// A document as it is printed.
 pub fn document(document: &Value) -> String {
@@ -125,32 +126,6 @@ pub fn explain(explanations: &[Explanation]) -> Value {
         })
         .collect();
     json!({ "schema": SCHEMA, "reasons": reasons })
-}
-
-/// The document of `status --format json`.
-pub fn status(targets: &[TargetStatus]) -> Value {
-    json!({
-        "schema": SCHEMA,
-        "targets": targets.iter().map(status_target).collect::<Vec<_>>(),
-    })
-}
-
-fn status_target(target: &TargetStatus) -> Value {
-    json!({
-        "name": target.name,
-        "state": target.state,
-        "since": target.since.map(rfc3339),
-        "failed_layer": target.failed_layer,
-        "reason": target.reason,
-        "message": target.message,
-        "last_probe_at": target.last_probe_at.map(rfc3339),
-        "trace_id": target.trace_id.map(|id| id.to_string()),
-        "incident": target.incident,
-        "suspect": target.suspect,
-        "verdict": target.verdict,
-        "verdict_reason": target.verdict_reason,
-        "provisional": target.provisional,
-    })
 }
 
 /// The document of `correlate --format json`.

@@ -4,15 +4,20 @@ mod colour;
 mod columns;
 pub mod conversation;
 pub mod explain;
+pub mod history;
+pub mod incidents;
 pub mod json;
 pub mod line;
 pub mod live;
+pub mod replay;
 pub mod screen;
+pub mod silences;
+pub mod status;
 pub mod table;
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::{ProbeResult, State, Target};
+use crate::model::{ProbeResult, Severity, State, Target};
 
 /// What `check` found, in the order of the configuration.
 pub struct CheckReport<'r> {
@@ -42,4 +47,18 @@ pub fn rfc3339(at: SystemTime) -> String {
 fn millis(duration: Duration) -> f64 {
     // To a microsecond: what is below is noise.
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// To a second, for people.
+fn shown_time(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// The colour of a severity is that of the state that is as bad.
+fn as_bad_as(severity: Severity) -> State {
+    match severity {
+        Severity::Critical => State::Down,
+        Severity::Warning => State::Degraded,
+        Severity::Info => State::Up,
+    }
 }

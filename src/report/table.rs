@@ -1,6 +1,6 @@
 //! Tables for people.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tabled::builder::Builder;
 use tabled::settings::object::Rows;
@@ -8,9 +8,7 @@ use tabled::settings::{Color, Modify, Padding, Style};
 
 use super::columns::columns;
 use super::{CheckReport, colour};
-use crate::model::{
-    Evidence, Judgement, ProbeResult, State, Target, TargetStatus, escaped, escaped_lines,
-};
+use crate::model::{Evidence, Judgement, ProbeResult, State, Target, escaped, escaped_lines};
 
 /// How a table may look.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +91,7 @@ fn why(result: &ProbeResult) -> String {
     }
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_owned()
 }
 
@@ -106,60 +104,6 @@ fn summary(report: &CheckReport<'_>) -> String {
         })
         .collect();
     format!("{} in {}", counts.join(", "), short(report.duration))
-}
-
-/// The table of `status`.
-pub fn status(targets: &[TargetStatus], now: SystemTime, look: Look) -> String {
-    let mut rows = vec![
-        [
-            "NAME",
-            "STATE",
-            "SINCE",
-            "LAYER",
-            "LAST PROBE",
-            "WHY",
-            "VERDICT",
-        ]
-        .map(str::to_owned),
-    ];
-    for target in targets {
-        let ago = |at: Option<SystemTime>| {
-            at.map_or_else(dash, |at| {
-                let age = now.duration_since(at).unwrap_or_default();
-                format!(
-                    "{} ago",
-                    humantime::format_duration(Duration::from_secs(age.as_secs()))
-                )
-            })
-        };
-        let why = match (&target.reason, &target.message) {
-            (Some(reason), Some(message)) => format!("{reason}: {message}"),
-            _ => String::new(),
-        };
-        let mark = if target.provisional == Some(true) {
-            " (provisional)"
-        } else {
-            ""
-        };
-        let verdict = match (&target.verdict, &target.verdict_reason) {
-            (Some(verdict), Some(reason)) => format!("{verdict}{mark}: {reason}"),
-            (None, Some(reason)) if target.state.failed() => format!("none: {reason}"),
-            _ => String::new(),
-        };
-        rows.push([
-            target.name.clone(),
-            target.state.as_str().to_owned(),
-            ago(target.since),
-            target
-                .failed_layer
-                .map_or_else(dash, |layer| layer.as_str().to_owned()),
-            ago(target.last_probe_at),
-            why,
-            verdict,
-        ]);
-    }
-    let states: Vec<_> = targets.iter().map(|target| target.state).collect();
-    format!("{}\n", draw(rows, &states, look))
 }
 
 /// A verdict and what it rests on.
@@ -203,8 +147,8 @@ pub fn verdict(evidence: &Evidence, judgement: &Judgement, provisional: bool) ->
     escaped_lines(&text).into_owned()
 }
 
-/// `states` belong to the rows after the header.
-fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) -> String {
+/// `states` belong to the rows after the header, and colour their second cell; rows without one have none.
+pub(super) fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], look: Look) -> String {
     // Whatever a cell holds, only the codes that are added below act on the terminal.
     let rows: Vec<_> = rows
         .into_iter()

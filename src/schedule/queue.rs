@@ -78,6 +78,25 @@ impl DueQueue {
         queue
     }
 
+    /// A queue that takes the place of another one: slots are due in their phases, and `fresh` ones at once besides.
+    pub fn going_on(slots: Vec<Slot>, fresh: &[usize], now: SystemTime) -> Self {
+        let mut queue = Self::new(Vec::new(), now);
+        let phase = |(index, slot): (usize, &Slot)| match slot {
+            Slot::Every { phase, .. } => Some(Reverse((*phase, index))),
+            Slot::Cron(_) => None,
+        };
+        queue.by_offset = slots.iter().enumerate().filter_map(phase).collect();
+        let is_paced = |index: &&usize| matches!(slots.get(**index), Some(Slot::Every { .. }));
+        let paced = fresh.iter().filter(is_paced);
+        queue.once = (0u32..)
+            .zip(paced)
+            .map(|(n, index)| Reverse((Duration::from_secs(1) * n / FIRST_ROUND_RATE, *index)))
+            .collect();
+        queue.slots = slots;
+        queue.follow_wall(now);
+        queue
+    }
+
     /// A single round: this many slots, each due at once, and once.
     pub fn round(count: usize) -> Self {
         let mut queue = Self::new(Vec::new(), SystemTime::UNIX_EPOCH);

@@ -181,6 +181,15 @@ pub(crate) fn http(
         .unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    if let Some(end) = end
+        && String::from_utf8_lossy(&answer[..end])
+            .to_lowercase()
+            .contains("\r\ntransfer-encoding: chunked")
+    {
+        let body = answer.split_off(end + 4);
+        answer.extend(dechunked(&body));
+    }
     let text = String::from_utf8_lossy(&answer);
     let status = text
         .split_whitespace()
@@ -250,7 +259,7 @@ impl Jaeger {
     pub(crate) fn trace(&self, id: &str, spans: usize) -> Vec<Value> {
         eventually(&format!("{spans} spans of trace {id}"), || {
             let (status, body) = http("GET", self.query, &format!("/api/traces/{id}"), &[], "");
-            let page: Value = serde_json::from_str(&dechunked(&body)).ok()?;
+            let page: Value = serde_json::from_str(&body).ok()?;
             let found = page["data"][0]["spans"].as_array()?.clone();
             (status == 200 && found.len() >= spans).then_some(found)
         })
@@ -258,19 +267,20 @@ impl Jaeger {
 }
 
 /// Go answers long bodies in chunks.
-fn dechunked(body: &str) -> String {
-    if body.starts_with('{') {
-        return body.to_owned();
-    }
-    let mut whole = String::new();
+fn dechunked(body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
     let mut rest = body;
-    while let Some((size, after)) = rest.split_once("\r\n") {
+    while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+        let size = String::from_utf8_lossy(&rest[..end]);
         let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        let after = &rest[end + 2..];
         if size == 0 || after.len() < size {
             break;
         }
-        whole.push_str(&after[..size]);
-        rest = after[size..].trim_start_matches("\r\n");
+        whole.extend_from_slice(&after[..size]);
+        rest = after[size..]
+            .strip_prefix(b"\r\n")
+            .unwrap_or(&after[size..]);
     }
     whole
 }

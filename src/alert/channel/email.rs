@@ -24,7 +24,7 @@ pub(super) async fn send(settings: &EmailSettings, message: &Message) -> Result<
         Ok(_) => Ok(()),
         Err(error) => Err(Failure {
             is_lasting: error.is_permanent() || error.is_client(),
-            ..Failure::new(sentence(settings, &error))
+            ..Failure::new(name(settings)).said(words(&error))
         }),
     }
 }
@@ -73,12 +73,13 @@ fn parameters(settings: &EmailSettings, host: String) -> Result<TlsParameters, S
     builder.build().map_err(|error| format!("no TLS: {error}"))
 }
 
-/// What went wrong, with the host and never with the password.
-fn sentence(settings: &EmailSettings, error: &lettre::transport::smtp::Error) -> String {
-    let host = Url::parse(settings.smtp.expose())
-        .ok()
-        .and_then(|url| host(&url))
-        .unwrap_or_default();
+/// The server's host, never with the password.
+fn name(settings: &EmailSettings) -> String {
+    let url = Url::parse(settings.smtp.expose()).ok();
+    url.and_then(|url| host(&url)).unwrap_or_default()
+}
+
+fn words(error: &lettre::transport::smtp::Error) -> String {
     let mut words = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
@@ -89,7 +90,7 @@ fn sentence(settings: &EmailSettings, error: &lettre::transport::smtp::Error) ->
         }
         source = inner.source();
     }
-    format!("{host}: {words}")
+    words
 }
 
 fn mail(settings: &EmailSettings, message: &Message) -> Result<Mail, String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use super::{Failure, cut, webhook};
+use super::{Failure, webhook};
 use crate::alert::message::Message;
 use crate::model::{CommandLine, Secret};
 use crate::process::ProcessGroup;
@@ -19,9 +19,6 @@ const MAX_OUTPUT: usize = 16 * 1024;
 
 /// How long its outputs are read when it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// Characters of its last words in a message.
-const MAX_QUOTED: usize = 200;
 
 /// The whole group is killed when this is dropped, as it is when the time is over.
 pub(super) async fn run(
@@ -78,10 +75,7 @@ pub(super) async fn run(
     };
     let words = String::from_utf8_lossy(&words);
     let last = words.trim().lines().last().unwrap_or_default();
-    Err(Failure::new(match last {
-        "" => format!("{program} ended with {status}"),
-        last => format!("{program} ended with {status}: {}", cut(last, MAX_QUOTED)),
-    }))
+    Err(Failure::new(format!("{program} ended with {status}")).said(last))
 }
 
 async fn read(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {

@@ -11,9 +11,6 @@ use super::Failure;
 /// Bytes of an answer that are read: enough for an error in words. The rest is left.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Characters of an answer in a message, which has to have room for its status and its host.
-const MAX_QUOTED: usize = 200;
-
 /// What an answer said.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -77,23 +74,19 @@ impl Answer {
         if status.is_success() {
             return Ok(self);
         }
-        let said = super::cut(self.body.trim(), MAX_QUOTED);
         let mut why = format!("HTTP {status} from {}", origin(url));
         if status.is_redirection() {
             why.push_str(", a redirect, which is not followed");
-        } else if !said.is_empty() {
-            why.push_str(": ");
-            why.push_str(&said);
         }
         let passes = matches!(
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
         );
         Err(Failure {
-            why: why.into(),
             retry_after: self.retry_after,
             whole_channel: status == StatusCode::TOO_MANY_REQUESTS,
             is_lasting: !passes && !status.is_server_error(),
+            ..Failure::new(why).said(self.body)
         })
     }
 

@@ -19,11 +19,17 @@ use crate::model::{ChannelKind, ChannelSettings, Notice, Secret, Text};
 
 pub use hook::http_client;
 
+/// Characters of a receiver's words in a message, which has to have room for a status and a host.
+const MAX_QUOTED: usize = 200;
+
 /// Why an attempt did not deliver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
     /// In a sentence, without secrets.
     pub why: Text,
+    /// What the receiver said, whole: it may repeat our secrets, and one that is cut cannot be found any more.
+    /// [`Channel::deliver`] puts it into `why`.
+    pub(super) said: Option<Secret>,
     /// The receiver asked us to wait that long.
     pub retry_after: Option<Duration>,
     /// That was about everything we send there, not about this message.
@@ -38,6 +44,33 @@ impl Failure {
         Self {
             why: why.into(),
             ..Self::default()
+        }
+    }
+
+    /// The same with the words of the receiver.
+    fn said(self, words: impl Into<String>) -> Self {
+        Self {
+            said: Some(Secret::new(words)),
+            ..self
+        }
+    }
+
+    /// Whole, and without secrets.
+    fn told<'s>(self, secrets: impl Iterator<Item = &'s str> + Clone) -> Self {
+        // Nothing of ours is cut: without the blank a host at its end would pass for the start of a secret URL.
+        let why = Text::mask(&format!("{} ", self.why), secrets.clone());
+        let mut why = why.trim_end().to_owned();
+        if let Some(said) = &self.said {
+            let said = Text::mask(said.expose(), secrets);
+            if !said.trim().is_empty() {
+                why.push_str(": ");
+                why.push_str(&cut(said.trim(), MAX_QUOTED));
+            }
+        }
+        Self {
+            why: Text::new(why),
+            said: None,
+            ..self
         }
     }
 
@@ -129,13 +162,7 @@ impl Channel {
                 humantime::format_duration(timeout)
             ))),
         };
-        result.map_err(|failure| Failure {
-            why: Text::redacted(
-                failure.why.as_str(),
-                self.settings.secrets.iter().map(Secret::expose),
-            ),
-            ..failure
-        })
+        result.map_err(|failure| failure.told(self.settings.secrets.iter().map(Secret::expose)))
     }
 }
 

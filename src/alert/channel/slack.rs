@@ -29,7 +29,7 @@ pub(super) async fn send(
 
 fn body(story: &Story) -> Value {
     let mut blocks = vec![
-        json!({ "type": "header", "text": { "type": "plain_text", "text": cut(&story.subject, MAX_HEADER), "emoji": false } }),
+        json!({ "type": "header", "text": { "type": "plain_text", "text": escaped_within(&story.subject, MAX_HEADER), "emoji": false } }),
         section(&escaped(&story.lead)),
     ];
     if !story.lines.is_empty() {
@@ -78,4 +78,13 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+/// The same with at most `most` characters, and no entity cut through.
+fn escaped_within(text: &str, most: usize) -> String {
+    let mut short = cut(text, most);
+    while escaped(&short).chars().count() > most {
+        short = cut(&short, short.chars().count() - 1);
+    }
+    escaped(&short)
 }

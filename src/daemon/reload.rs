@@ -1,0 +1,195 @@
+//! Another configuration while we run: atomic, and a bad one changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::{Daemon, Done, Started, inquiry, requests_of};
+use crate::config::Config;
+use crate::model::TracesSettings;
+use crate::schedule::DueQueue;
+use crate::store::{Write, fact};
+
+/// How often the file is looked at. Whoever saves it waits no longer; a look is one `stat`.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Tells when the configuration should be read again: by SIGHUP, or because the file is another one.
+pub(super) struct Changed {
+    file: PathBuf,
+    seen: Option<Stamp>,
+    /// Another one than was seen, once: it is read when it has stayed the same for a look, for it may be half written.
+    unsettled: Option<Stamp>,
+    look: Interval,
+    hangup: Option<Signal>,
+}
+
+/// What a file looks like from outside: when it was written, its size, which one it is.
+type Stamp = (Option<SystemTime>, u64, u64);
+
+impl Changed {
+    pub(super) fn watching(file: &Path) -> Self {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            seen: stamp(file),
+            unsettled: None,
+            file: file.to_owned(),
+            look,
+            hangup: signal(SignalKind::hangup()).ok(),
+        }
+    }
+
+    /// Returns when it should be read.
+    pub(super) async fn wait(&mut self) {
+        loop {
+            let hangup = async {
+                match &mut self.hangup {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = hangup => {
+                    self.seen = stamp(&self.file);
+                    self.unsettled = None;
+                    return;
+                }
+                _ = self.look.tick() => if self.has_settled() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn has_settled(&mut self) -> bool {
+        // A file that is missing for a moment is being replaced.
+        let Some(now) = stamp(&self.file) else {
+            return false;
+        };
+        if self.seen == Some(now) {
+            self.unsettled = None;
+            return false;
+        }
+        if self.unsettled.replace(now) != Some(now) {
+            return false;
+        }
+        self.seen = self.unsettled.take();
+        true
+    }
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let data = std::fs::metadata(file).ok()?;
+    Some((data.modified().ok(), data.len(), data.ino()))
+}
+
+/// What only a restart changes.
+pub(super) fn fixed(config: &Config) -> String {
+    format!(
+        "{:?} {:?} {:?}",
+        config.store, config.telemetry, config.alerting.heartbeat
+    )
+}
+
+impl Daemon {
+    /// Reads the configuration again, in the background: its files may lie on a slow disk.
+    pub(super) fn reread(&self, background: &mut JoinSet<Done>) {
+        let reread = Arc::clone(&self.settings.reread);
+        background.spawn(async move {
+            let read = tokio::task::spawn_blocking(move || reread()).await;
+            let read = read.unwrap_or_else(|error| Err(error.to_string()));
+            Done::Reread(Box::new(read))
+        });
+    }
+
+    /// The configuration, if it can be used.
+    pub(super) fn reread_done(&mut self, read: Result<Config, String>) -> Option<Box<Config>> {
+        let config = match read {
+            Ok(config) if config.targets.is_empty() => {
+                Err("it has no [[server]] to watch".to_owned())
+            }
+            read => read,
+        };
+        let file = self.settings.file.display();
+        match config {
+            Ok(config) => Some(Box::new(config)),
+            Err(why) => {
+                self.warn(&format!(
+                    "{file} has been changed and cannot be used; watching goes on with what was read before: {}",
+                    why.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
+                ));
+                // The whole of it, with its lines and marks.
+                self.output.warning(&why);
+                self.remember_reload(Some(why));
+                None
+            }
+        }
+    }
+
+    fn remember_reload(&self, error: Option<String>) {
+        self.writer.write(Write::Fact {
+            key: fact::RELOAD_ERROR.to_owned(),
+            value: error,
+        });
+    }
+
+    /// Goes on with another configuration; answers the queue for the next runner.
+    pub(super) async fn reload(&mut self, config: Config, started: &Arc<Started>) -> DueQueue {
+        let now = SystemTime::now();
+        if fixed(&config) != self.settings.fixed {
+            self.warn("[store], [telemetry] and [heartbeat] are read at a start only: restart to change them");
+        }
+        let (fleet, difference) = self.fleet.succeed(config.targets);
+        let queue = DueQueue::going_on(fleet.slots(now), &difference.fresh, now);
+        self.fleet = fleet;
+        for why in started.follow(&self.fleet.targets).await {
+            self.warn(&why);
+        }
+        self.settings.alerting = config.alerting.clone();
+        self.limits = self.settings.limits(config.schedule);
+        self.set_traces(config.traces);
+        if let Some(outbox) = &self.outbox {
+            outbox.reload(config.alerting.channels.clone()).await;
+        }
+        let words = self.settings.words();
+        let targets = Arc::clone(&self.fleet.targets);
+        let changes = self.desk.reload(config.alerting, &targets, words, now);
+        self.commit(changes);
+        if let Some(board) = &self.board {
+            board.clear();
+        }
+        for index in 0..targets.len() {
+            self.show(index, None);
+        }
+        let (requests, requested) = requests_of(targets.len());
+        self.requests = requests;
+        self.requested = Some(requested);
+        self.remember_reload(None);
+        self.say(
+            "info",
+            &format!(
+                "{} read again: {} servers added, {} changed, {} removed, {} as before",
+                self.settings.file.display(),
+                difference.added,
+                difference.changed,
+                difference.removed,
+                targets.len() - difference.fresh.len(),
+            ),
+        );
+        queue
+    }
+
+    fn set_traces(&mut self, traces: Option<TracesSettings>) {
+        self.settings.traces.clone_from(&traces);
+        let targets = &self.fleet.targets;
+        match inquiry(traces, &self.settings.store, targets) {
+            Ok(inquiry) => self.inquiry = inquiry,
+            Err(why) => self.warn(&why),
+        }
+    }
+}

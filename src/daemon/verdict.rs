@@ -1,0 +1,121 @@
+//! Whose fault it is: when the backend is asked about an incident, and what becomes of the answer.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::inquiry::{Finding, Inquiry, Subject};
+use super::{Daemon, Done};
+use crate::report::line;
+use crate::schedule::Request;
+use crate::store::{Reader, Write};
+
+/// From a backend's acceptance of a span to its being found: 0.2 s with Jaeger's memory, a second with Elasticsearch.
+const VISIBILITY: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    /// The backend is asked at every `recheck` after the first failure, which was `age` ago; of those that are past,
+    /// only the last one, at once.
+    pub(super) fn schedule_rechecks(&mut self, target: &str, incident: &str, age: Duration) {
+        let Some(inquiry) = &self.inquiry else {
+            return;
+        };
+        let recheck = &inquiry.settings.recheck;
+        let past = recheck.iter().filter(|after| **after <= age).count();
+        for after in recheck.iter().skip(past.saturating_sub(1)) {
+            let at = Instant::now() + after.saturating_sub(age);
+            self.rechecks
+                .push(Reverse((at, target.to_owned(), incident.to_owned())));
+        }
+    }
+
+    /// Asks for a probe before each inquiry that is due; asks at once about the incidents that can be. Without the
+    /// probe nobody would know what the server's spans since the last one tell of: of an outage that others do not see,
+    /// or of a server that is back. One that runs already will do.
+    pub(super) fn recheck(&mut self, background: &mut JoinSet<Done>) {
+        let now = Instant::now();
+        while let Some(Reverse((at, ..))) = self.rechecks.peek()
+            && *at <= now
+            && let Some(Reverse((_, target, incident))) = self.rechecks.pop()
+        {
+            let index = self.fleet.index(&target);
+            let watched = index.and_then(|index| self.desk.watched(index));
+            let open = watched.is_some_and(|w| w.open.iter().any(|open| open.id == incident));
+            let request = index.filter(|_| open).map(|index| Request {
+                index,
+                after: Duration::ZERO,
+            });
+            match request {
+                Some(request) if self.requests.try_send(request).is_ok() => {
+                    self.after_probe.entry(target).or_default().push(incident);
+                }
+                _ => self.ask(&target, incident, background),
+            }
+        }
+    }
+
+    /// Asks the backend about an incident.
+    pub(super) fn ask(&self, target: &str, incident: String, background: &mut JoinSet<Done>) {
+        let Some(inquiry) = self.inquiry.clone() else {
+            return;
+        };
+        let (permits, telemetry) = (Arc::clone(&self.permits), self.telemetry.clone());
+        let (writer, target) = (Arc::clone(&self.writer), target.to_owned());
+        background.spawn(async move {
+            let _permit = permits.acquire().await;
+            // The failed probe's spans and row have to be where they will be looked for.
+            telemetry.flush().await;
+            tokio::task::spawn_blocking(move || writer.flush())
+                .await
+                .ok();
+            tokio::time::sleep(VISIBILITY).await;
+            Done::Judged(judge_incident(&inquiry, target, incident).await)
+        });
+    }
+
+    pub(super) fn take_in_finding(&mut self, finding: Finding) {
+        let Some(incident) = finding.case.incident else {
+            return;
+        };
+        let now = SystemTime::now();
+        self.output.event(&line::verdict(
+            self.format,
+            &finding.case.target,
+            &incident,
+            &finding.judgement,
+            finding.provisional,
+            now,
+        ));
+        let changes = self.desk.judged(
+            &incident,
+            finding.judgement.verdict,
+            &finding.judgement.reason,
+            finding.provisional,
+            now,
+        );
+        if !changes.is_empty() {
+            self.writer.write(Write::Alert(changes));
+        }
+    }
+}
+
+async fn judge_incident(
+    inquiry: &Inquiry,
+    target: String,
+    incident: String,
+) -> Result<Box<Finding>, String> {
+    let (store, id) = (inquiry.store.clone(), incident.clone());
+    let stored = tokio::task::spawn_blocking(move || Reader::open(&store)?.incident(&id))
+        .await
+        .map_err(|error| error.to_string())??
+        .ok_or_else(|| format!("the store has no incident {incident}"))?;
+    let subject = Subject {
+        target,
+        incident: Some(incident),
+        at: stored.first_failed_at,
+    };
+    inquiry.about(subject).await.map(Box::new)
+}
