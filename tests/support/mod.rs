@@ -349,6 +349,8 @@ pub(crate) fn example(name: &str) -> PathBuf {
 pub(crate) struct Watch {
     pub(crate) program: Program,
     folder: tempfile::TempDir,
+    /// What commands are given instead of the file: one that tells of the same store.
+    beside: Option<String>,
 }
 
 impl Watch {
@@ -357,7 +359,11 @@ impl Watch {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("servers.toml"), config).unwrap();
         let program = Self::spawn(folder.path());
-        Self { program, folder }
+        Self {
+            program,
+            folder,
+            beside: None,
+        }
     }
 
     fn spawn(folder: &std::path::Path) -> Program {
@@ -382,6 +388,22 @@ impl Watch {
         self.program = Self::spawn(self.folder.path());
     }
 
+    /// Ends it with SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.program.signal("KILL");
+        self.program.wait();
+    }
+
+    /// Starts it on the same file and store, once it has ended.
+    pub(crate) fn start_again(&mut self) {
+        self.program = Self::spawn(self.folder.path());
+    }
+
+    /// Where its file and its store lie.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub(crate) fn file(&self) -> String {
         self.folder
             .path()
@@ -398,11 +420,42 @@ impl Watch {
             .collect()
     }
 
-    /// `status --format json` of one target.
+    /// Commands look at it by another file beside it, while its own is broken.
+    pub(crate) fn looked_at_by(self, beside: String) -> Self {
+        Self {
+            beside: Some(beside),
+            ..self
+        }
+    }
+
+    /// Everything written so far.
+    pub(crate) fn text(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// The document that a command prints about the file.
+    pub(crate) fn asked(&self, words: &[&str]) -> Value {
+        let mut words = words.to_vec();
+        let file = self.beside.clone().unwrap_or_else(|| self.file());
+        words.extend([file.as_str(), "--format", "json"]);
+        let output = run(&words);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    }
+
+    /// `incidents`, all of them.
+    pub(crate) fn incidents(&self) -> Vec<Value> {
+        let document = self.asked(&["incidents"]);
+        document["incidents"].as_array().unwrap().clone()
+    }
+
+    /// `incidents show` of one.
+    pub(crate) fn incident(&self, id: &str) -> Value {
+        self.asked(&["incidents", "show", id])
+    }
+
+    /// `status` of one target.
     pub(crate) fn status(&self, name: &str) -> Value {
-        let output = run(&["status", "--format", "json", &self.file()]);
-        let document: Value =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        let document = self.asked(&["status"]);
         let targets = document["targets"].as_array().unwrap();
         targets
             .iter()

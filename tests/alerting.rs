@@ -1,0 +1,7 @@
+//! Alerting on the whole program: what people are told when servers fail, and when mcpprobe, its disk, its file, its
+//! channels or its network do.
+
+mod crash;
+mod hook;
+mod reload;
+mod servers;
