@@ -5,3 +5,4 @@ mod crash;
 mod hook;
 mod reload;
 mod servers;
+mod store_trouble;

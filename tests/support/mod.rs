@@ -30,6 +30,17 @@ pub(crate) fn mcpprobe() -> Command {
     command
 }
 
+/// The same, started by another program.
+pub(crate) fn mcpprobe_by(by: &[String]) -> Command {
+    let program = mcpprobe();
+    let Some((first, more)) = by.split_first() else {
+        return program;
+    };
+    let mut command = Command::new(first);
+    command.args(more).arg(program.get_program());
+    command
+}
+
 /// Runs `mcpprobe` with `args` to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
     mcpprobe().args(args).output().expect("mcpprobe runs")
@@ -138,6 +149,11 @@ impl Program {
             .status()
             .unwrap();
         assert!(sent.success());
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has not ended.
@@ -351,29 +367,37 @@ pub(crate) struct Watch {
     folder: tempfile::TempDir,
     /// What commands are given instead of the file: one that tells of the same store.
     beside: Option<String>,
+    /// What it is started by.
+    by: Vec<String>,
 }
 
 impl Watch {
     /// Writes `config` and starts watching.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_by(Vec::new(), config)
+    }
+
+    /// The same by another program, whose arguments it is the last of.
+    pub(crate) fn start_by(by: Vec<String>, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("servers.toml"), config).unwrap();
-        let program = Self::spawn(folder.path());
+        let program = Self::spawn(&by, folder.path());
         Self {
             program,
             folder,
             beside: None,
+            by,
         }
     }
 
-    fn spawn(folder: &std::path::Path) -> Program {
+    fn spawn(by: &[String], folder: &std::path::Path) -> Program {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(folder.join("log"))
             .unwrap();
         Program::spawn(
-            mcpprobe()
+            mcpprobe_by(by)
                 .args(["watch", "--log-format", "json"])
                 .arg(folder.join("servers.toml"))
                 .stdout(log.try_clone().unwrap())
@@ -385,7 +409,7 @@ impl Watch {
     pub(crate) fn restart(&mut self) {
         self.program.signal("TERM");
         assert_eq!(self.program.wait(), 0);
-        self.program = Self::spawn(self.folder.path());
+        self.program = Self::spawn(&self.by, self.folder.path());
     }
 
     /// Ends it with SIGKILL, and waits until it is gone.
@@ -396,7 +420,7 @@ impl Watch {
 
     /// Starts it on the same file and store, once it has ended.
     pub(crate) fn start_again(&mut self) {
-        self.program = Self::spawn(self.folder.path());
+        self.program = Self::spawn(&self.by, self.folder.path());
     }
 
     /// Where its file and its store lie.
@@ -435,10 +459,10 @@ impl Watch {
 
     /// The document that a command prints about the file.
     pub(crate) fn asked(&self, words: &[&str]) -> Value {
-        let mut words = words.to_vec();
         let file = self.beside.clone().unwrap_or_else(|| self.file());
-        words.extend([file.as_str(), "--format", "json"]);
-        let output = run(&words);
+        let mut command = mcpprobe_by(&self.by);
+        let output = command.args(words).args([&file, "--format", "json"]);
+        let output = output.output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
     }
 
