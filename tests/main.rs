@@ -5,6 +5,7 @@
 
 mod support;
 
+mod alerting;
 mod architecture;
 mod bad_server;
 mod channels;

@@ -199,7 +199,11 @@ fn cancelled_by_signals(hangup: Hangup) -> Result<CancellationToken, String> {
     // The terminal was closed: as for the others, sessions and started servers have to be ended.
     let mut hung_up = match hangup {
         Hangup::Ends => Some(signal(SignalKind::hangup()).map_err(failed)?),
-        Hangup::Spared => None,
+        // From the first moment on: later it means that the file is to be read again, and is listened for where that is done.
+        Hangup::Spared => {
+            drop(signal(SignalKind::hangup()).map_err(failed)?);
+            None
+        }
     };
     let cancel = token.clone();
     tokio::spawn(async move {

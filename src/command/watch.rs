@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::live::{Drawer, LiveView};
-use super::{Exit, Hangup, Trouble, cancelled_by_signals, check, load, terminal};
+use super::{Exit, Hangup, Trouble, cancelled_by_signals, check, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
-use crate::config;
-use crate::daemon::{Daemon, Output, Parts, Started};
+use crate::config::{self, Complaints};
+use crate::daemon::{Daemon, Output, Parts, Seen, Started};
 use crate::model::{State, Target, Timing};
 use crate::report::CheckReport;
 use crate::report::line::{self, LineFormat};
@@ -19,7 +19,15 @@ use crate::schedule::Limits;
 use crate::telemetry::{ExportSettings, Telemetry};
 
 pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
-    let config = load(&args.file)?;
+    let seen = Seen::now(&args.file);
+    let loaded = match config::load(&args.file, None) {
+        Ok(loaded) => loaded,
+        Err(complaints) => {
+            terminal::complain_about(&complaints);
+            return Err(Trouble::Configuration);
+        }
+    };
+    let (config, doubts) = (loaded.config, loaded.doubts);
     if config.targets.is_empty() {
         return Err(Trouble::Sentence(format!(
             "{} has no [[server]] to watch",
@@ -38,7 +46,13 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         },
         LogFormat::Json => LineFormat::Json,
     };
+    if args.log_format == LogFormat::Text {
+        terminal::complain_about(&doubts);
+    }
     let (output, drawer) = output(&args)?;
+    if args.log_format == LogFormat::Json {
+        say_doubts(&*output, format, &doubts);
+    }
     let settings =
         ExportSettings::read(&config.telemetry.receiver, &|name| std::env::var(name).ok());
     let warn_to = Arc::clone(&output);
@@ -46,15 +60,19 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         warn_to.warning(&line::message(format, SystemTime::now(), "warning", text));
     };
     let telemetry = Telemetry::start(&settings, Arc::new(warn));
-    let file = args.file.clone();
+    let (file, doubts_to) = (args.file.clone(), Arc::clone(&output));
     let reread = move || match config::load(&file, None) {
-        Ok(loaded) => Ok(loaded.config),
+        Ok(loaded) => {
+            say_doubts(&*doubts_to, format, &loaded.doubts);
+            Ok(loaded.config)
+        }
         Err(complaints) => Err(complaints.to_string()),
     };
     let channels = config.alerting.channels.len();
     let daemon = Daemon::new(Parts {
         config,
         file: args.file.clone(),
+        seen,
         reread: Arc::new(reread),
         at_once: if args.once {
             Limits::IN_A_ROUND
@@ -86,6 +104,18 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     daemon.watch(started, stop).await;
     drop(drawer);
     Ok(Exit::Ok)
+}
+
+/// What is doubtful about the file, with its lines and marks; whoever reads one object per line gets it in one.
+fn say_doubts(output: &dyn Output, format: LineFormat, doubts: &Complaints) {
+    if doubts.warnings.is_empty() {
+        return;
+    }
+    let text = doubts.to_string();
+    output.warning(&match format {
+        LineFormat::Text { .. } => text,
+        LineFormat::Json => line::message(format, SystemTime::now(), "warning", &text),
+    });
 }
 
 /// One round, which ends as `check` does.

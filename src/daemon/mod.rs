@@ -45,6 +45,7 @@ use learning::LEARN_EVERY;
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Subject};
 pub use progress::Progress;
+pub use reload::Seen;
 pub use started::Started;
 pub use systemd::Systemd;
 
@@ -119,6 +120,7 @@ struct Inbox {
 /// What of a configuration stays until a restart, and what a reload is done by.
 struct Settings {
     file: PathBuf,
+    seen: Seen,
     store: PathBuf,
     alerting: Alerting,
     traces: Option<TracesSettings>,
@@ -153,6 +155,8 @@ pub struct Parts {
     pub config: Config,
     /// Where from.
     pub file: PathBuf,
+    /// What that looked like before.
+    pub seen: Seen,
     /// Reads it again.
     pub reread: Reread,
     /// Probes at once where the configuration does not say.
@@ -173,8 +177,12 @@ impl Daemon {
     /// # Errors
     /// A sentence when the store or a client for a backend or channels cannot be made.
     pub async fn new(parts: Parts) -> Result<Self, String> {
-        let (settings, config) =
-            Settings::of(parts.config, parts.file, parts.reread, parts.at_once);
+        let (settings, config) = Settings::of(
+            parts.config,
+            (parts.file, parts.seen),
+            parts.reread,
+            parts.at_once,
+        );
         let sender: Arc<OnceLock<OutboxSender>> = Arc::default();
         let (callbacks, orders, recalled_later) =
             callbacks(parts.format, &parts.output, Arc::clone(&sender));
@@ -331,7 +339,7 @@ impl Daemon {
         learn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut changed = reload::Changed::watching(&self.settings.file);
+        let mut changed = reload::Changed::watching(&self.settings.file, self.settings.seen);
         let systemd = Arc::new(Systemd::of_environment(
             |name| std::env::var(name).ok(),
             std::process::id(),
@@ -347,6 +355,7 @@ impl Daemon {
                     None => break,
                 },
                 Some(done) = background.join_next() => {
+                    let is_reread = matches!(done, Ok(Done::Reread(_)));
                     let config = done.ok().and_then(|done| self.take_in_background(done, &mut background));
                     if let Some(config) = config {
                         let queue = self.reload(*config, &started).await;
@@ -356,6 +365,9 @@ impl Daemon {
                             self.start_runner(queue, &started, &stop, &generation, &sender, &mut running);
                             self.probe_suspects();
                         }
+                    }
+                    // Also after a file that changed nothing: the reload is over.
+                    if is_reread && sender.is_some() {
                         systemd.ready(&self.summary());
                     }
                 },
@@ -527,13 +539,19 @@ impl Daemon {
 }
 
 impl Settings {
-    fn of(config: Config, file: PathBuf, reread: Reread, at_once: usize) -> (Self, Config) {
+    fn of(
+        config: Config,
+        (file, seen): (PathBuf, Seen),
+        reread: Reread,
+        at_once: usize,
+    ) -> (Self, Config) {
         let settings = Self {
             store: config.store.path.clone(),
             alerting: config.alerting.clone(),
             traces: config.traces.clone(),
             fixed: reload::fixed(&config),
             file,
+            seen,
             reread,
             at_once,
         };

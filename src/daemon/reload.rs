@@ -11,6 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::{Daemon, Done, Started, inquiry, requests_of};
 use crate::config::Config;
 use crate::model::TracesSettings;
+use crate::report::line::LineFormat;
 use crate::schedule::DueQueue;
 use crate::store::{Write, fact};
 
@@ -30,12 +31,24 @@ pub(super) struct Changed {
 /// What a file looks like from outside: when it was written, its size, which one it is.
 type Stamp = (Option<SystemTime>, u64, u64);
 
+/// What the file looked like before it was read at the start: opening the store may take a while, and whoever saves the
+/// file meanwhile must not wait for the next restart.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen(Option<Stamp>);
+
+impl Seen {
+    /// To be called before the file is read.
+    pub fn now(file: &Path) -> Self {
+        Self(stamp(file))
+    }
+}
+
 impl Changed {
-    pub(super) fn watching(file: &Path) -> Self {
+    pub(super) fn watching(file: &Path, seen: Seen) -> Self {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            seen: stamp(file),
+            seen: seen.0,
             unsettled: None,
             file: file.to_owned(),
             look,
@@ -115,19 +128,29 @@ impl Daemon {
             }
             read => read,
         };
-        let file = self.settings.file.display();
         match config {
             Ok(config) => Some(Box::new(config)),
             Err(why) => {
-                self.warn(&format!(
-                    "{file} has been changed and cannot be used; watching goes on with what was read before: {}",
-                    why.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
-                ));
-                // The whole of it, with its lines and marks.
-                self.output.warning(&why);
+                self.say_unusable(&why);
                 self.remember_reload(Some(why));
                 None
             }
+        }
+    }
+
+    fn say_unusable(&self, why: &str) {
+        let first = why.lines().find(|line| !line.trim().is_empty());
+        // The whole of it has lines and marks. Whoever reads one object per line gets it in one.
+        let (said, whole) = match self.format {
+            LineFormat::Json => (why, None),
+            LineFormat::Text { .. } => (first.unwrap_or_default(), Some(why)),
+        };
+        self.warn(&format!(
+            "{} has been changed and cannot be used; watching goes on with what was read before: {said}",
+            self.settings.file.display()
+        ));
+        if let Some(whole) = whole {
+            self.output.warning(whole);
         }
     }
 
@@ -145,7 +168,6 @@ impl Daemon {
             self.warn("[store], [telemetry] and [heartbeat] are read at a start only: restart to change them");
         }
         let (fleet, difference) = self.fleet.succeed(config.targets);
-        let queue = DueQueue::going_on(fleet.slots(now), &difference.fresh, now);
         self.fleet = fleet;
         for why in started.follow(&self.fleet.targets).await {
             self.warn(&why);
@@ -181,7 +203,9 @@ impl Daemon {
                 targets.len() - difference.fresh.len(),
             ),
         );
-        queue
+        // The last thing: the queue counts from the start of its runner, and servers that end slowly have taken time.
+        let now = SystemTime::now();
+        DueQueue::going_on(self.fleet.slots(now), &difference.fresh, now)
     }
 
     fn set_traces(&mut self, traces: Option<TracesSettings>) {

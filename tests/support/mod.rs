@@ -30,6 +30,17 @@ pub(crate) fn mcpprobe() -> Command {
     command
 }
 
+/// The same, started by another program.
+pub(crate) fn mcpprobe_by(by: &[String]) -> Command {
+    let program = mcpprobe();
+    let Some((first, more)) = by.split_first() else {
+        return program;
+    };
+    let mut command = Command::new(first);
+    command.args(more).arg(program.get_program());
+    command
+}
+
 /// Runs `mcpprobe` with `args` to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
     mcpprobe().args(args).output().expect("mcpprobe runs")
@@ -138,6 +149,11 @@ impl Program {
             .status()
             .unwrap();
         assert!(sent.success());
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has not ended.
@@ -359,25 +375,39 @@ pub(crate) fn example(name: &str) -> PathBuf {
 pub(crate) struct Watch {
     pub(crate) program: Program,
     folder: tempfile::TempDir,
+    /// What commands are given instead of the file: one that tells of the same store.
+    beside: Option<String>,
+    /// What it is started by.
+    by: Vec<String>,
 }
 
 impl Watch {
     /// Writes `config` and starts watching.
     pub(crate) fn start(config: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("servers.toml"), config).unwrap();
-        let program = Self::spawn(folder.path());
-        Self { program, folder }
+        Self::start_by(Vec::new(), config)
     }
 
-    fn spawn(folder: &std::path::Path) -> Program {
+    /// The same by another program, whose arguments it is the last of.
+    pub(crate) fn start_by(by: Vec<String>, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("servers.toml"), config).unwrap();
+        let program = Self::spawn(&by, folder.path());
+        Self {
+            program,
+            folder,
+            beside: None,
+            by,
+        }
+    }
+
+    fn spawn(by: &[String], folder: &std::path::Path) -> Program {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(folder.join("log"))
             .unwrap();
         Program::spawn(
-            mcpprobe()
+            mcpprobe_by(by)
                 .args(["watch", "--log-format", "json"])
                 .arg(folder.join("servers.toml"))
                 .stdout(log.try_clone().unwrap())
@@ -389,7 +419,23 @@ impl Watch {
     pub(crate) fn restart(&mut self) {
         self.program.signal("TERM");
         assert_eq!(self.program.wait(), 0);
-        self.program = Self::spawn(self.folder.path());
+        self.program = Self::spawn(&self.by, self.folder.path());
+    }
+
+    /// Ends it with SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.program.signal("KILL");
+        self.program.wait();
+    }
+
+    /// Starts it on the same file and store, once it has ended.
+    pub(crate) fn start_again(&mut self) {
+        self.program = Self::spawn(&self.by, self.folder.path());
+    }
+
+    /// Where its file and its store lie.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     pub(crate) fn file(&self) -> String {
@@ -408,11 +454,42 @@ impl Watch {
             .collect()
     }
 
-    /// `status --format json` of one target.
+    /// Commands look at it by another file beside it, while its own is broken.
+    pub(crate) fn looked_at_by(self, beside: String) -> Self {
+        Self {
+            beside: Some(beside),
+            ..self
+        }
+    }
+
+    /// Everything written so far.
+    pub(crate) fn text(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// The document that a command prints about the file.
+    pub(crate) fn asked(&self, words: &[&str]) -> Value {
+        let file = self.beside.clone().unwrap_or_else(|| self.file());
+        let mut command = mcpprobe_by(&self.by);
+        let output = command.args(words).args([&file, "--format", "json"]);
+        let output = output.output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    }
+
+    /// `incidents`, all of them.
+    pub(crate) fn incidents(&self) -> Vec<Value> {
+        let document = self.asked(&["incidents"]);
+        document["incidents"].as_array().unwrap().clone()
+    }
+
+    /// `incidents show` of one.
+    pub(crate) fn incident(&self, id: &str) -> Value {
+        self.asked(&["incidents", "show", id])
+    }
+
+    /// `status` of one target.
     pub(crate) fn status(&self, name: &str) -> Value {
-        let output = run(&["status", "--format", "json", &self.file()]);
-        let document: Value =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        let document = self.asked(&["status"]);
         let targets = document["targets"].as_array().unwrap();
         targets
             .iter()

@@ -1,0 +1,8 @@
+//! Alerting on the whole program: what people are told when servers fail, and when mcpprobe, its disk, its file, its
+//! channels or its network do.
+
+mod crash;
+mod hook;
+mod reload;
+mod servers;
+mod store_trouble;
