@@ -68,7 +68,7 @@ fn sources(module: &str) -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == "rs") && !is_test_only(&path) {
                 found.push(path);
             }
         }
@@ -77,6 +77,13 @@ fn sources(module: &str) -> Vec<(String, String)> {
         .iter()
         .map(|path| (path.display().to_string(), without_tests(path)))
         .collect()
+}
+
+/// Its folder's `mod.rs` has it in tests only.
+fn is_test_only(path: &Path) -> bool {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    let parent = fs::read_to_string(path.with_file_name("mod.rs")).unwrap_or_default();
+    parent.contains(&format!("#[cfg(test)]\nmod {name};"))
 }
 
 fn without_tests(path: &Path) -> String {

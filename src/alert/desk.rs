@@ -994,16 +994,9 @@ fn matches(route: &Route, incident: &Incident, tags: &[String]) -> bool {
 
 /// The windows that hold at `now`.
 fn windows(maintenance: &[Maintenance], now: SystemTime) -> BTreeSet<usize> {
-    let holds = |window: &Maintenance| {
-        let from = now.checked_sub(window.duration).unwrap_or(now);
-        window
-            .cron
-            .next_after(from)
-            .is_some_and(|start| start <= now)
-    };
     let numbered = maintenance.iter().enumerate();
     numbered
-        .filter(|(_, window)| holds(window))
+        .filter(|(_, window)| window.holds(now))
         .map(|(index, _)| index)
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -107,20 +107,6 @@ impl Fleet {
             Timing::Cron(cron) => Slot::Cron(Arc::clone(cron)),
         };
         self.targets.iter().map(slot).collect()
-    }
-
-    /// By when the next start has to have been made; never without it.
-    pub(super) fn next_start(&self, now: SystemTime) -> Option<Duration> {
-        let next = self
-            .targets
-            .iter()
-            .filter_map(|target| match &target.timing {
-                Timing::Every(every) => Some(*every),
-                Timing::Cron(cron) => cron
-                    .next_after(now)
-                    .map(|next| next.duration_since(now).unwrap_or_default()),
-            });
-        next.min()
     }
 }
 

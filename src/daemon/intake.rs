@@ -45,7 +45,6 @@ impl Daemon {
     /// Something is over: for those who look whether we get on.
     fn finished(&self) {
         self.progress.finished(Instant::now());
-        self.progress.waits_until(self.next_start());
     }
 
     /// Takes in one result: desk, store, spans, and who waits for it.

@@ -46,6 +46,8 @@ pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Subject};
 pub use progress::Progress;
 pub use reload::Seen;
+use started::START_WAIT;
+
 pub use started::Started;
 pub use systemd::Systemd;
 
@@ -446,7 +448,7 @@ impl Daemon {
         let turns = Turns::new(self.limits, targets.iter().map(|t| t.endpoint.host()));
         let (dialects, started) = (Arc::clone(&self.fleet.dialects), Arc::clone(started));
         let progress = Arc::clone(&self.progress);
-        self.progress.waits_until(self.next_start());
+        let looks = Arc::clone(&self.progress);
         let work = move |index: usize| {
             let wish = Wish {
                 hint: dialects.get(index),
@@ -456,16 +458,14 @@ impl Daemon {
             };
             let target = targets.get(index).map(Arc::clone);
             if let Some(target) = &target {
-                progress.begun(target.timeout, Instant::now());
+                // A server that we start may have to be built or fetched first.
+                let start = target.start.as_ref().map_or(Duration::ZERO, |_| START_WAIT);
+                progress.begun(target.timeout + start, Instant::now());
             }
             probe_future(target, wish, &started, &stop)
         };
-        Runner::new(queue, turns, Clock::system(), work)
-    }
-
-    fn next_start(&self) -> Option<Instant> {
-        let next = self.fleet.next_start(SystemTime::now());
-        next.map(|after| Instant::now() + after)
+        let runner = Runner::new(queue, turns, Clock::system(), work);
+        runner.telling(move |at| looks.waits_until(at))
     }
 
     /// Targets whose failure waits for a confirmation that the runner before was asked for.

@@ -14,7 +14,7 @@ use crate::probe::keep_last_lines;
 use crate::process::{ENVIRONMENT, ProcessGroup};
 
 /// How long a server may take from its start to accepting connections: it may be built or fetched first.
-const START_WAIT: Duration = Duration::from_secs(120);
+pub(super) const START_WAIT: Duration = Duration::from_secs(120);
 
 /// Between two looks at a server that does not accept connections yet.
 const START_POLL: Duration = Duration::from_millis(200);
