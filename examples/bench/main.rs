@@ -293,11 +293,11 @@ impl Bench {
         let windows = window::windows(&program, self.server, WINDOWS).await?;
         let memory = program.peak_memory()?;
         program.end().await?;
-        // One line for each server's first result and one at the start: any other one is trouble.
+        // One line for each server's first result and two at the start: any other one is trouble.
         let lines = std::fs::read_to_string(&log)?;
         let trouble = lines
             .lines()
-            .filter(|line| !line.contains("  up  ") && !line.contains("watching"));
+            .filter(|line| !line.contains("  up  ") && !line.contains(" info: "));
         for line in trouble.take(5) {
             eprintln!("TROUBLE in {}: {line}", subject.name);
         }

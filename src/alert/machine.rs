@@ -174,8 +174,8 @@ impl Watched {
         };
         let settled = self.outage(&mut turn);
         self.intermittent(settled, &mut turn);
-        self.degraded(&mut turn);
-        self.show(settled, seen);
+        let degraded = self.degraded(&mut turn);
+        self.show(settled, degraded, seen);
         step
     }
 
@@ -222,13 +222,13 @@ impl Watched {
         settled
     }
 
-    fn degraded(&mut self, turn: &mut Turn<'_>) {
+    fn degraded(&mut self, turn: &mut Turn<'_>) -> Option<Settled> {
         let policy = turn.rules.policy;
         let track = &mut self.memory.degraded;
         if turn.seen.state.failed() {
             // It says nothing about how well it works when it works.
             track.forget_suspicion();
-            return;
+            return None;
         }
         let open = self
             .open
@@ -239,7 +239,7 @@ impl Watched {
         let (Settled::Bad(sample) | Settled::Good(sample) | Settled::Refuted(sample)) = settled
         else {
             turn.step.confirm = true;
-            return;
+            return Some(settled);
         };
         let bad = matches!(settled, Settled::Bad(_));
         track.count(if bad { sample } else { probe }, kept(policy));
@@ -254,6 +254,7 @@ impl Watched {
             track.begin_anew();
             self.closes(IncidentKind::Degraded, since, turn);
         }
+        Some(settled)
     }
 
     fn intermittent(&mut self, settled: Settled, turn: &mut Turn<'_>) {
@@ -398,11 +399,14 @@ impl Watched {
         self.open.iter_mut().find(|incident| incident.kind == kind)
     }
 
-    /// What is shown: what a failure that is only suspected says comes later.
-    fn show(&mut self, outage: Settled, seen: &Seen) {
-        match outage {
-            Settled::Pending => {}
-            _ if self.memory.degraded.is_suspect() && self.state == State::Up => {}
+    /// What is shown, and since when: what a failure that is only suspected says comes later, and counts from then on.
+    fn show(&mut self, outage: Settled, degraded: Option<Settled>, seen: &Seen) {
+        match (outage, degraded) {
+            (Settled::Pending, _) => {}
+            (Settled::Bad(first), _) | (_, Some(Settled::Bad(first))) => {
+                self.shows(seen.state, first.at);
+            }
+            (_, Some(Settled::Pending)) if self.state == State::Up => {}
             _ => self.shows(seen.state, seen.at),
         }
         self.memory.suspected = if !self.is_suspect() {
