@@ -3,6 +3,9 @@
 
 mod crash;
 mod hook;
+mod isolation;
+mod manager;
+mod notices;
 mod reload;
 mod servers;
 mod store_trouble;

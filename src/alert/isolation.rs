@@ -13,7 +13,8 @@ pub(super) const LEAST_TARGETS: usize = 5;
 /// by default; what has not answered by then says nothing. A page is late by no more than this.
 const LONGEST_DOUBT: Duration = Duration::from_secs(30);
 
-/// A result from shortly before the doubt tells of the same network.
+/// A failure from shortly before the doubt tells of the same network. A pass from before it tells of the network that was
+/// there until then.
 const ALREADY: Duration = Duration::from_secs(15);
 
 /// After a suspend the network needs a moment, and so does it after the clock was set.
@@ -117,7 +118,7 @@ impl Isolation {
         let fresh: Vec<_> = remote
             .iter()
             .flatten()
-            .filter(|last| last.at >= from)
+            .filter(|last| last.at >= if last.cut { from } else { doubt })
             .collect();
         let cut = fresh.iter().filter(|last| last.cut).count();
         let over = now
@@ -158,5 +159,55 @@ impl Isolation {
     /// A failure that a dead network explains, of a probe that started at `at`, is ours.
     pub(super) fn explains(&self, at: SystemTime) -> bool {
         self.isolated.is_some() || self.ended.is_some_and(|ended| at < ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    /// Targets that passed at one time, of which some were cut at another one.
+    fn seen(passed: u64, cut: &[u64]) -> Vec<Option<LastSeen>> {
+        let last = |n: usize| match cut.get(n) {
+            Some(second) => LastSeen {
+                at: at(*second),
+                cut: true,
+            },
+            None => LastSeen {
+                at: at(passed),
+                cut: false,
+            },
+        };
+        (0..6).map(|n| Some(last(n))).collect()
+    }
+
+    fn doubtful() -> Isolation {
+        let mut isolation = Isolation::default();
+        isolation.set_controls(1);
+        isolation.observe_controls(&[true], at(0));
+        let turned = isolation.observe_controls(&[false], at(10));
+        assert_eq!(turned, Some(Turned::Doubtful));
+        isolation
+    }
+
+    #[test]
+    fn what_passed_before_the_control_failed_does_not_dismiss_the_doubt() {
+        let mut isolation = doubtful();
+        assert_eq!(isolation.decide(&seen(9, &[9]), at(10)), None);
+        assert!(isolation.is_doubtful(at(10)));
+        let turned = isolation.decide(&seen(9, &[9, 10, 10, 10, 10]), at(11));
+        assert_eq!(turned, Some(Turned::Isolated));
+    }
+
+    #[test]
+    fn what_passes_after_it_does() {
+        let mut isolation = doubtful();
+        assert_eq!(isolation.decide(&seen(10, &[9, 10, 10]), at(11)), None);
+        assert!(!isolation.is_doubtful(at(11)));
+        assert_eq!(isolation.decide(&seen(10, &[11; 6]), at(12)), None);
     }
 }

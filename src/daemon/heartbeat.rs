@@ -13,7 +13,12 @@ use crate::model::Heartbeat;
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Pings for ever, as long as probes go on; what goes wrong is told once, until a ping has arrived again.
-pub async fn beat(heartbeat: &Heartbeat, progress: &Progress, warn: impl Fn(&str)) {
+pub async fn beat(
+    heartbeat: &Heartbeat,
+    progress: &Progress,
+    warn: impl Fn(&str),
+    arrived: impl Fn(),
+) {
     let client = reqwest::Client::builder()
         .timeout(PING_TIMEOUT)
         // The address is a secret: it goes to the named receiver only.
@@ -37,7 +42,10 @@ pub async fn beat(heartbeat: &Heartbeat, progress: &Progress, warn: impl Fn(&str
             continue;
         }
         match ping(&client, heartbeat).await {
-            Ok(()) => is_warned = false,
+            Ok(()) => {
+                is_warned = false;
+                arrived();
+            }
             Err(why) if !is_warned => {
                 warn(&format!(
                     "the heartbeat does not arrive at {}: {why}",
@@ -141,9 +149,14 @@ mod tests {
         crate::install_tls_provider();
         let warnings = Mutex::new(Vec::new());
         let heartbeat = heartbeat(url);
-        let beating = beat(&heartbeat, progress, |text: &str| {
-            warnings.lock().unwrap().push(text.to_owned());
-        });
+        let beating = beat(
+            &heartbeat,
+            progress,
+            |text: &str| {
+                warnings.lock().unwrap().push(text.to_owned());
+            },
+            || (),
+        );
         tokio::select! {
             () = beating => {}
             () = done => {}
@@ -229,9 +242,14 @@ mod tests {
         progress.finished(Instant::now());
         let (sender, mut told) = mpsc::channel(8);
         let heartbeat = heartbeat(&url);
-        let beating = beat(&heartbeat, &progress, |text: &str| {
-            sender.try_send(text.to_owned()).ok();
-        });
+        let beating = beat(
+            &heartbeat,
+            &progress,
+            |text: &str| {
+                sender.try_send(text.to_owned()).ok();
+            },
+            || (),
+        );
         let warning = tokio::select! {
             () = beating => None,
             warning = told.recv() => warning,

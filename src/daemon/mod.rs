@@ -36,7 +36,7 @@ use crate::model::{
 use crate::probe::{self, Wish};
 use crate::report::line::{self, LineFormat};
 use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Turns};
-use crate::store::{self, Callbacks, Reader, Recalled, Writer};
+use crate::store::{self, Callbacks, Reader, Recalled, Write, Writer, fact};
 use crate::telemetry::Telemetry;
 use asker::Asker;
 use fleet::Fleet;
@@ -238,6 +238,8 @@ impl Daemon {
             overruns: 0,
         };
         daemon.remember(&recalled).await;
+        // Whatever a run before could not use: this file can be.
+        daemon.remember_reload(None);
         Ok(daemon)
     }
 
@@ -406,13 +408,23 @@ impl Daemon {
         let heartbeat = self.settings.alerting.heartbeat.clone();
         let (output, format) = (Arc::clone(&self.output), self.format);
         let beating = Arc::clone(&self.progress);
+        let writer = Arc::clone(&self.writer);
         let task = tokio::spawn(async move {
             let warn = |text: &str| {
                 output.warning(&line::message(format, SystemTime::now(), "warning", text));
             };
+            let arrived = || {
+                let now = humantime::format_rfc3339_seconds(SystemTime::now());
+                writer.write(Write::Fact {
+                    key: fact::HEARTBEAT.to_owned(),
+                    value: Some(now.to_string()),
+                });
+            };
             let beat = async {
                 match &heartbeat {
-                    Some(heartbeat) => heartbeat::beat(heartbeat, &beating, warn).await,
+                    Some(heartbeat) => {
+                        heartbeat::beat(heartbeat, &beating, warn, arrived).await;
+                    }
                     None => std::future::pending().await,
                 }
             };

@@ -154,7 +154,7 @@ impl Daemon {
         }
     }
 
-    fn remember_reload(&self, error: Option<String>) {
+    pub(super) fn remember_reload(&self, error: Option<String>) {
         self.writer.write(Write::Fact {
             key: fact::RELOAD_ERROR.to_owned(),
             value: error,

@@ -136,6 +136,15 @@ fn a_file_that_cannot_be_used_changes_nothing() {
     fs::write(watch.file(), &good).unwrap();
     until_taken(&watch, "a folder");
     assert_eq!(standing(&watch), before);
+    // A start takes the file in as well as a reload does.
+    fs::write(watch.file(), "no TOML").unwrap();
+    watch.program.signal("HUP");
+    until_refused(&watch, "not TOML", "the last one");
+    fs::write(watch.file(), &good).unwrap();
+    let mut watch = watch;
+    watch.restart();
+    until_taken(&watch, "a restart");
+    servers.until_probed("ill", 1);
     assert_eq!(hook.events("ill"), ["opened"]);
     servers.fail("ill", false);
     hook.until("ill", 2);

@@ -20,24 +20,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test, with nothing of the caller's environment that could change what it does.
 pub(crate) fn mcpprobe() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mcpprobe"));
+    mcpprobe_by(&[])
+}
+
+/// The same, started by another program whose last argument it is.
+pub(crate) fn mcpprobe_by(by: &[String]) -> Command {
+    let program = env!("CARGO_BIN_EXE_mcpprobe");
+    let mut words = by.iter().map(String::as_str).chain([program]);
+    let mut command = Command::new(words.next().unwrap_or(program));
+    command.args(words);
     for (name, _) in std::env::vars() {
         if name.starts_with("OTEL_") {
             command.env_remove(name);
         }
     }
     command.stdin(Stdio::null());
-    command
-}
-
-/// The same, started by another program.
-pub(crate) fn mcpprobe_by(by: &[String]) -> Command {
-    let program = mcpprobe();
-    let Some((first, more)) = by.split_first() else {
-        return program;
-    };
-    let mut command = Command::new(first);
-    command.args(more).arg(program.get_program());
     command
 }
 
