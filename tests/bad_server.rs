@@ -168,7 +168,7 @@ async fn check_here(case: &Case, folder: &Path) -> Value {
             Hint::HttpSse => Dialect::HttpSse,
             Hint::Modern => Dialect::Modern,
         }),
-        conversation: true,
+        conversation: mcpprobe::probe::Wanted::Always,
         call: None,
     };
     let result = probe::probe(target, wish, &CancellationToken::new()).await;

@@ -15,7 +15,7 @@ use crate::cli::{CheckArgs, Format};
 use crate::config::{self, AdHoc, ScheduleSettings, TelemetrySettings};
 use crate::daemon::Started;
 use crate::model::{ProbeResult, State, Target};
-use crate::probe::{self, Wish};
+use crate::probe::{self, Wanted, Wish};
 use crate::report::{self, CheckReport};
 use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Turns};
 use crate::telemetry::{ExportSettings, Telemetry};
@@ -238,7 +238,10 @@ impl Round<'_> {
         let stop = cancel.clone();
         let wish = Wish {
             hint: None,
-            conversation: self.trace_log,
+            conversation: match self.trace_log {
+                true => Wanted::Always,
+                false => Wanted::Never,
+            },
             call: None,
         };
         let work = move |index: usize| {

@@ -33,7 +33,7 @@ use crate::correlate::{Jaeger, Learnt};
 use crate::model::{
     Alerting, Delivery, Incident, Notice, NoticeEvent, Orders, ProbeResult, Target, TracesSettings,
 };
-use crate::probe::{self, Wish};
+use crate::probe::{self, Wanted, Wish};
 use crate::report::line::{self, LineFormat};
 use crate::schedule::{Clock, DueQueue, Finished, Limits, Request, Runner, Turns};
 use crate::store::{self, Callbacks, Reader, Recalled, Write, Writer, fact};
@@ -465,7 +465,7 @@ impl Daemon {
             let wish = Wish {
                 hint: dialects.get(index),
                 // Nobody knows beforehand which probe is the first to fail.
-                conversation: true,
+                conversation: Wanted::IfFailed,
                 call: None,
             };
             let target = targets.get(index).map(Arc::clone);
@@ -712,12 +712,9 @@ fn probe_future(
     let (started, stop) = (Arc::clone(started), stop.clone());
     Box::pin(async move {
         let target = target?;
-        let mut result = started
+        let result = started
             .probe_when_up(&target, || probe::probe(&target, wish, &stop))
             .await?;
-        if result.state.works() {
-            result.conversation = None;
-        }
         Some(Ended {
             target,
             result: Arc::new(result),

@@ -8,14 +8,14 @@ use url::Url;
 
 use super::body::Body;
 use super::cookies::Cookies;
-use super::curl::Curl;
 use super::dial::dial;
 use super::fault::Fault;
 use super::head::{ContentKind, Head, bad_status, refused};
 use super::http::{AGENT, Connection};
 use super::record::{Record, Waiting};
 use super::rpc::{self, RpcError};
-use super::{limits, redirect, transcript};
+use super::transcript::Sent;
+use super::{limits, redirect};
 use crate::model::{Header, HttpEndpoint, Phase, Reason, Target};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -172,29 +172,21 @@ impl<'t> HttpClient<'t> {
         let request = self.address(draft)?;
         record.wait_for(Waiting::Head);
         let start = record.sending(operation);
-        if record.is_taken_down() {
-            self.take_down(record, &request, draft);
-        }
+        let reached = record.reached;
+        record.say_request(|| Sent {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+            body: draft.body.clone(),
+            url: self.url.clone(),
+            own: self.trusted,
+            reached,
+        });
         let head = self.connection()?.send(request).await?;
         record.phase(Phase::FirstByte, start);
         record.say_head(&head);
         self.cookies.keep(&self.url, head.headers());
         Ok(head)
-    }
-
-    /// For somebody who wants to read, and to repeat, what we ask.
-    fn take_down(&self, record: &mut Record, request: &Request<Full<Bytes>>, draft: &Draft) {
-        let headers = request.headers();
-        let method = request.method();
-        let head = format!("{method} {}{}", request.uri(), transcript::headers(headers));
-        let curl = Curl {
-            endpoint: self.endpoint,
-            url: &self.url,
-            own: self.trusted,
-            reached: record.reached,
-        };
-        let curl = curl.command(method, headers, &draft.body);
-        record.say_request(head, &draft.body, curl);
     }
 
     /// Follows a redirect; credentials do not follow to another origin, nor come back from there.

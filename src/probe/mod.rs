@@ -43,20 +43,32 @@ mod transcript;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Dialect, ProbeResult, Secret, SessionEnd, Target, Text, ToolCall};
+use crate::model::{Dialect, ProbeResult, Secret, SessionEnd, State, Target, Text, ToolCall};
 use channel::Channel;
 use ladder::Ladder;
 use record::Record;
 
 pub use stdio::keep_last_lines;
 
+/// Whether what is said in a probe is to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nobody will read it.
+    #[default]
+    Never,
+    /// Where the target does not work.
+    IfFailed,
+    /// In any case.
+    Always,
+}
+
 /// What is known and wanted besides the target.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish<'w> {
     /// What the target spoke last time, where that is known.
     pub hint: Option<Dialect>,
-    /// The whole conversation is wanted, for somebody to read.
-    pub conversation: bool,
+    /// Whether the whole conversation is wanted, for somebody to read.
+    pub conversation: Wanted,
     /// A tool to be called once all are listed. There is no layer for it: its failure is one of `tools_list`.
     pub call: Option<&'w ToolCall>,
 }
@@ -71,7 +83,7 @@ pub async fn probe(
     cancel: &CancellationToken,
 ) -> Option<ProbeResult> {
     let mut channel = Channel::to(target);
-    let mut record = Record::start(wish.conversation);
+    let mut record = Record::start(wish.conversation != Wanted::Never);
     let root = rpc::traceparent(record.trace_id, record.root_span);
     let mut ladder = Ladder::new(target, &mut channel, &mut record, wish.call);
     let end = {
@@ -113,6 +125,12 @@ pub async fn probe(
         result.session_id = channel.session_id().map(|id| Text::redacted(id, secrets));
         result
     });
+    let is_well = result
+        .as_ref()
+        .is_some_and(|result| result.state == State::Up);
+    if wish.conversation == Wanted::IfFailed && is_well {
+        after.forget();
+    }
     let session_end = channel.end(&mut after, &root).await;
     result.map(|mut result| {
         result.session_end = session_end;

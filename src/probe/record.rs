@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::fault::Fault;
 use super::head::Head;
-use super::transcript::Transcript;
+use super::transcript::{Sent, Transcript};
 use super::{expectation, limits, transcript};
 use crate::model::{
     Conversation, Era, Failure, Layer, LayerResult, Operation, OperationKind, Outcome, Phase,
@@ -108,12 +108,17 @@ impl Record {
         }
     }
 
-    /// Whether somebody wants to read what is said.
-    pub(super) fn is_taken_down(&self) -> bool {
-        self.transcript.is_some()
+    /// Nobody wants to read it after all.
+    pub(super) fn forget(&mut self) {
+        self.transcript = None;
     }
 
-    fn take_down(&mut self, kind: RemarkKind, head: impl FnOnce() -> String, body: &[u8]) {
+    fn take_down(
+        &mut self,
+        kind: RemarkKind,
+        head: impl FnOnce() -> transcript::Head,
+        body: &[u8],
+    ) {
         let now = self.now();
         if let Some(transcript) = &mut self.transcript {
             transcript.add(now, kind, head(), body);
@@ -122,45 +127,42 @@ impl Record {
 
     /// We did or found something.
     pub(super) fn say(&mut self, what: impl FnOnce() -> String) {
-        self.take_down(RemarkKind::Note, what, &[]);
+        self.take_down(RemarkKind::Note, || transcript::Head::Text(what()), &[]);
     }
 
-    /// We send a request, or a line.
-    pub(super) fn say_request(&mut self, head: String, body: &[u8], curl: String) {
-        self.take_down(RemarkKind::Sent, || head, body);
+    /// We send a request.
+    pub(super) fn say_request(&mut self, sent: impl FnOnce() -> Sent) {
+        let now = self.now();
         if let Some(transcript) = &mut self.transcript {
-            transcript.repeat_by(curl);
+            let sent = sent();
+            let (method, uri) = (sent.method.clone(), sent.uri.clone());
+            let head = transcript::Head::Request(method, uri, sent.headers.clone());
+            transcript.add(now, RemarkKind::Sent, head, &sent.body);
+            transcript.repeat(sent);
         }
     }
 
     /// We write a line to a process.
     pub(super) fn say_sent(&mut self, line: &[u8]) {
-        self.take_down(RemarkKind::Sent, String::new, line);
+        self.take_down(RemarkKind::Sent, transcript::Head::none, line);
     }
 
     /// We answer a request of the server's.
     pub(super) fn say_reply(&mut self, method: &str, reply: &[u8]) {
-        let head = || format!("to its request {method}");
+        let head = || transcript::Head::Text(format!("to its request {method}"));
         self.take_down(RemarkKind::Sent, head, reply);
     }
 
     /// A process wrote a line.
     pub(super) fn say_line(&mut self, line: &[u8]) {
-        self.take_down(RemarkKind::Received, String::new, line);
+        self.take_down(RemarkKind::Received, transcript::Head::none, line);
     }
 
     /// The head of an answer.
     pub(super) fn say_head(&mut self, head: &Head) {
         self.take_down(
             RemarkKind::Received,
-            || {
-                format!(
-                    "{:?} {}{}",
-                    head.version(),
-                    head.status(),
-                    transcript::headers(head.headers())
-                )
-            },
+            || transcript::Head::Answer(head.version(), head.status(), head.headers().clone()),
             &[],
         );
     }
@@ -175,7 +177,7 @@ impl Record {
 
     /// An event of a stream.
     pub(super) fn say_event(&mut self, kind: &[u8], data: &[u8]) {
-        let head = || format!("event: {}", String::from_utf8_lossy(kind));
+        let head = || transcript::Head::Text(format!("event: {}", String::from_utf8_lossy(kind)));
         self.take_down(RemarkKind::Received, head, data);
     }
 
@@ -363,7 +365,8 @@ impl Record {
 
     pub(super) fn note(&mut self, note: impl Into<Text>) {
         let note = note.into();
-        self.take_down(RemarkKind::Deviation, || note.to_string(), &[]);
+        let head = || transcript::Head::Text(note.to_string());
+        self.take_down(RemarkKind::Deviation, head, &[]);
         if self.notes.len() < limits::MAX_NOTES && !self.notes.contains(&note) {
             self.notes.push(note);
         }
@@ -425,9 +428,7 @@ impl Record {
     /// What was said, if somebody wants to read it.
     pub(super) fn conversation(&mut self, target: &Target) -> Option<Box<Conversation>> {
         let transcript = self.transcript.take()?;
-        let secrets = target.secrets.iter().chain(&self.learnt);
-        let secrets = secrets.map(Secret::expose);
-        Some(Box::new(transcript.finish(secrets)))
+        Some(Box::new(transcript.finish(target, &self.learnt)))
     }
 
     /// Sums up: the ladder's end, good or bad, becomes a result.

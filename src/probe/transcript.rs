@@ -1,12 +1,16 @@
 //! Takes down what is said in a probe, where somebody wants to read it.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use url::Url;
 
-use crate::model::{Conversation, Remark, RemarkKind, Text};
+use super::curl::Curl;
+use crate::model::{Conversation, Endpoint, Remark, RemarkKind, Secret, Target, Text};
 
 /// Bytes kept of one body. Enough for the tools that people read; the rest is counted.
 const MAX_BODY: usize = 16 * 1024;
@@ -19,23 +23,62 @@ const MAX_ENTRIES: usize = 512;
 #[derive(Default)]
 pub(super) struct Transcript {
     entries: Vec<Entry>,
-    /// Commands that repeat the requests.
-    requests: Vec<String>,
+    /// Those that can be repeated.
+    requests: Vec<Sent>,
     /// What follows is no part of the probe and is not worth repeating.
     closed: bool,
+}
+
+/// A request as it was sent. It becomes text when somebody reads it: most conversations are forgotten unread.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The URL that it is about; behind a proxy `uri` says less, or more.
+    pub(super) url: Url,
+    /// The user's headers and certificate may be sent there.
+    pub(super) own: bool,
+    /// The address that was connected to.
+    pub(super) reached: Option<SocketAddr>,
+}
+
+/// What stands before a body.
+pub(super) enum Head {
+    Text(String),
+    Request(Method, Uri, HeaderMap),
+    Answer(Version, StatusCode, HeaderMap),
+}
+
+impl Head {
+    /// A line has none.
+    pub(super) fn none() -> Self {
+        Self::Text(String::new())
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Request(method, uri, map) => format!("{method} {uri}{}", headers(&map)),
+            Self::Answer(version, status, map) => {
+                format!("{version:?} {status}{}", headers(&map))
+            }
+        }
+    }
 }
 
 struct Entry {
     at: Duration,
     kind: RemarkKind,
-    head: String,
+    head: Head,
     body: Vec<u8>,
     /// Bytes of the body that were not kept.
     left_out: usize,
 }
 
 impl Transcript {
-    pub(super) fn add(&mut self, at: Duration, kind: RemarkKind, head: String, body: &[u8]) {
+    pub(super) fn add(&mut self, at: Duration, kind: RemarkKind, head: Head, body: &[u8]) {
         if self.entries.len() >= MAX_ENTRIES {
             return;
         }
@@ -56,7 +99,7 @@ impl Transcript {
             .last_mut()
             .filter(|entry| entry.kind == RemarkKind::Received)
         else {
-            return self.add(at, RemarkKind::Received, String::new(), piece);
+            return self.add(at, RemarkKind::Received, Head::none(), piece);
         };
         let room = MAX_BODY.saturating_sub(entry.body.len());
         let kept = piece.get(..room).unwrap_or(piece);
@@ -64,13 +107,13 @@ impl Transcript {
         entry.left_out += piece.len() - kept.len();
     }
 
-    pub(super) fn repeat_by(&mut self, curl: String) {
+    pub(super) fn repeat(&mut self, request: Sent) {
         if self.closed {
             return;
         }
         // The first ones begin the session, the last one is to be repeated; pages between are left out.
         self.requests.truncate(MAX_REQUESTS - 1);
-        self.requests.push(curl);
+        self.requests.push(request);
     }
 
     /// The probe is over; what follows only cleans up.
@@ -79,10 +122,27 @@ impl Transcript {
     }
 
     /// As it may be shown.
-    pub(super) fn finish<'s>(self, secrets: impl Iterator<Item = &'s str> + Clone) -> Conversation {
+    pub(super) fn finish(self, target: &Target, learnt: &[Secret]) -> Conversation {
+        let secrets = target.secrets.iter().chain(learnt);
+        let secrets = secrets.map(Secret::expose);
+        let commands: Vec<_> = match &target.endpoint {
+            Endpoint::Http(endpoint) => {
+                let command = |sent: &Sent| {
+                    let curl = Curl {
+                        endpoint,
+                        url: &sent.url,
+                        own: sent.own,
+                        reached: sent.reached,
+                    };
+                    curl.command(&sent.method, &sent.headers, &sent.body)
+                };
+                self.requests.iter().map(command).collect()
+            }
+            Endpoint::Stdio(_) => Vec::new(),
+        };
         let entries = self.entries.into_iter().map(|entry| {
             let body = String::from_utf8_lossy(&entry.body);
-            let mut text = entry.head;
+            let mut text = entry.head.text();
             if !body.is_empty() {
                 if !text.is_empty() {
                     text.push_str("\n\n");
@@ -102,7 +162,7 @@ impl Transcript {
         });
         Conversation {
             entries: entries.collect(),
-            curl: script(&self.requests)
+            curl: script(&commands)
                 .map(|script| Text::mask(&script, secrets.clone()))
                 .map(|script| {
                     script
@@ -151,7 +211,7 @@ fn session_of(request: &str) -> Option<String> {
 }
 
 /// Headers, a line each. What may be a credential is starred out, whoever sent it.
-pub(super) fn headers(headers: &HeaderMap) -> String {
+fn headers(headers: &HeaderMap) -> String {
     let mut lines = String::new();
     for (name, value) in headers {
         let _ = write!(lines, "\n{name}: {}", shown(name, value));
