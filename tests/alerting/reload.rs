@@ -214,6 +214,11 @@ fn what_was_learnt_of_a_server_outlives_a_reload() {
     };
     let watch = Watch::start(&file(""));
     servers.until_probed("well", 2);
+    // None is under way: what it finds would be learnt after the reload.
+    let last = watch.status("well")["last_probe_at"].clone();
+    eventually("the end of a probe", || {
+        (watch.status("well")["last_probe_at"] != last).then_some(())
+    });
     let asked = servers.asked("well", "server/discover").len();
     assert!(asked >= 1);
     reload(&watch, &file(&servers.server("comes")));
