@@ -1913,3 +1913,27 @@ fn a_store_that_cannot_be_used_stops_no_probe_and_no_file_of_others_is_lost() {
     let output = run(&["status", &folder.path()]);
     assert_eq!(code(&output), 3, "{output:?}");
 }
+
+#[test]
+fn a_broken_file_does_not_hide_what_is_known() {
+    let up = Small::start(healthy);
+    let store = "[store]\npath = \"kept.db\"\n";
+    let file = File::new(&(server("a", &up.url()) + store));
+    let path = file.path();
+    assert_eq!(code(&run(&["watch", "--once", &path])), 0);
+    for broken in ["[[server]]\nnam = \"a\"\n", "[[server]\n", ""] {
+        fs::write(&path, format!("{store}{broken}")).unwrap();
+        let output = run(&["status", &path, "--format", "json"]);
+        if broken.is_empty() {
+            // It can be used, and has no servers.
+            assert_eq!(code(&output), 0);
+            continue;
+        }
+        assert_eq!(code(&output), 0, "{output:?}");
+        assert!(stderr(&output).contains("kept.db"), "{output:?}");
+        let status: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(status["targets"][0]["name"], "a");
+        assert_eq!(status["targets"][0]["state"], "up");
+        assert_eq!(code(&run(&["incidents", &path])), 0);
+    }
+}

@@ -16,6 +16,7 @@ mod terminal;
 mod watch;
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Cli, Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
 use crate::model::{Profile, State, Target};
+use crate::store::Reader;
 
 pub use terminal::complain;
 
@@ -107,18 +109,57 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
     }
 }
 
-/// A file's configuration; what is wrong or doubtful about it goes to stderr.
+/// A file's configuration, for a look at what a `watch` knows; what is wrong with it goes to stderr. What is only doubtful
+/// is said by those that probe, and by `config check`: nobody wants to read it again with every look.
 fn load(path: &Path) -> Result<Config, Trouble> {
-    load_with(path, None)
+    let trouble = match load_all(path, None) {
+        Ok(loaded) => return Ok(loaded.config),
+        Err(trouble) => trouble,
+    };
+    // A `watch` goes on with what it read before, and this is when somebody wants to know how.
+    let store = config::store_of(path);
+    let Some(config) = remembered(&store).filter(|_| path.exists()) else {
+        return Err(trouble);
+    };
+    terminal::complain(&format!(
+        "warning: {} cannot be used as it is: this is what {} tells of the servers that were probed lately",
+        path.display(),
+        store.display()
+    ));
+    Ok(config)
 }
 
-/// The same with every server probed by `profile`, where there is one.
+/// How long ago a server may have been probed to be one that is probed now: longer than any sensible `cron`.
+const LATELY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A configuration of the servers that a store knows: their names, and nothing else.
+fn remembered(store: &Path) -> Option<Config> {
+    let now = SystemTime::now();
+    let reader = Reader::open_if_made(store).ok()??;
+    let names = reader.names(now.checked_sub(LATELY)?).ok()?;
+    let server = |name: &String| {
+        let name = toml::Value::from(name.as_str());
+        format!("[[server]]\nname = {name}\nurl = \"http://unknown.invalid/\"\n")
+    };
+    let text: String = names.iter().map(server).collect();
+    let mut config = config::parse(&text, "", Path::new(""), &|_| None, now)
+        .ok()?
+        .config;
+    config.store.path = store.to_owned();
+    Some(config)
+}
+
+/// A file's configuration with every server probed by `profile`, where there is one; what is wrong or doubtful about it
+/// goes to stderr.
 fn load_with(path: &Path, profile: Option<&Profile>) -> Result<Config, Trouble> {
+    let loaded = load_all(path, profile)?;
+    terminal::complain_about(&loaded.doubts);
+    Ok(loaded.config)
+}
+
+fn load_all(path: &Path, profile: Option<&Profile>) -> Result<config::Loaded, Trouble> {
     match config::load(path, profile) {
-        Ok(loaded) => {
-            terminal::complain_about(&loaded.doubts);
-            Ok(loaded.config)
-        }
+        Ok(loaded) => Ok(loaded),
         Err(complaints) => {
             terminal::complain_about(&complaints);
             Err(Trouble::Configuration)

@@ -49,6 +49,9 @@ pub use server::TIMEOUTS;
 /// Marks a probe's requests for samplers and collectors.
 pub const DEFAULT_TRACESTATE: &str = "alivemcp=probe,vendor=otlp";
 
+/// The store of a file that names none.
+const DEFAULT_STORE: &str = "mcpprobe.db";
+
 /// Bytes of a configuration file: ten thousand targets fit in; more is not a configuration.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
@@ -170,6 +173,24 @@ fn read_file(path: &Path, largest: u64) -> Result<String, String> {
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         format!("it is not UTF-8: line {line}")
     })
+}
+
+/// The store that a file names, also when nothing else of it can be used: for a look at what a `watch` goes on with.
+pub fn store_of(path: &Path) -> PathBuf {
+    let text = read_file(path, MAX_FILE).unwrap_or_default();
+    let (root, _) = toml::de::DeTable::parse_recoverable(&text);
+    let named = root
+        .get_ref()
+        .get("store")
+        .and_then(|store| store.get_ref().as_table()?.get("path")?.get_ref().as_str());
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let sources = substitute::Sources {
+        env: &|name| std::env::var(name).ok(),
+        folder,
+        now: SystemTime::now(),
+    };
+    let named = named.and_then(|named| substitute::substitute(named, &sources).ok());
+    folder.join(named.map_or_else(|| DEFAULT_STORE.to_owned(), |named| named.value))
 }
 
 /// Judges the text of a file, as of `now`. Pure but for the files that it names (`${file:PATH}`, `profile`, PEM).

@@ -57,7 +57,10 @@ pub(super) fn check_store(
     out: &mut Findings,
 ) -> StoreSettings {
     let path = raw.path.and_then(|path| out.substitute(&path, sources));
-    let path = path.map_or_else(|| PathBuf::from("mcpprobe.db"), |path| path.value.into());
+    let path = path.map_or_else(
+        || PathBuf::from(super::DEFAULT_STORE),
+        |path| path.value.into(),
+    );
     let usual = Retention::default();
     let mut in_range = |typed: Option<&Typed<Duration>>, key, usual| {
         typed

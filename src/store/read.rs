@@ -184,6 +184,20 @@ impl Reader {
         Ok(heads)
     }
 
+    /// Names of the targets that were probed since a time.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn names(&self, since: SystemTime) -> Result<Vec<String>, String> {
+        self.connection
+            .prepare_cached("SELECT name FROM target WHERE last_probe >= ?1 ORDER BY id")
+            .and_then(|mut statement| {
+                let names = statement.query_map([nanos(since)], |row| row.get(0))?;
+                names.collect()
+            })
+            .map_err(cannot_read)
+    }
+
     /// Silences, oldest first: all, or those that have not ended at a time.
     ///
     /// # Errors
