@@ -339,7 +339,7 @@ impl Daemon {
                     self.take_in(ended, background);
                 }
             }
-            Done::Reread(read) => return self.reread_done(*read),
+            Done::Reread(number, read) => return self.reread_done(number, *read),
         }
         None
     }

@@ -110,6 +110,8 @@ pub struct Daemon {
     progress: Arc<Progress>,
     settings: Settings,
     overruns: u64,
+    /// Readings of the configuration that were begun: only the last one counts.
+    rereads: u64,
 }
 
 /// What comes in besides results.
@@ -148,7 +150,7 @@ enum Done {
     /// What the controls say.
     Controls(Vec<bool>),
     /// The configuration as it is now.
-    Reread(Box<Result<Config, String>>),
+    Reread(u64, Box<Result<Config, String>>),
 }
 
 /// The parts that a daemon is given.
@@ -236,6 +238,7 @@ impl Daemon {
             progress: Arc::default(),
             settings,
             overruns: 0,
+            rereads: 0,
         };
         daemon.remember(&recalled).await;
         // Whatever a run before could not use: this file can be.
@@ -359,7 +362,7 @@ impl Daemon {
                     None => break,
                 },
                 Some(done) = background.join_next() => {
-                    let is_reread = matches!(done, Ok(Done::Reread(_)));
+                    let is_reread = matches!(done, Ok(Done::Reread(..)));
                     let config = done.ok().and_then(|done| self.take_in_background(done, &mut background));
                     if let Some(config) = config {
                         let queue = self.reload(*config, &started).await;

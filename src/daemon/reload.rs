@@ -111,17 +111,26 @@ pub(super) fn fixed(config: &Config) -> String {
 
 impl Daemon {
     /// Reads the configuration again, in the background: its files may lie on a slow disk.
-    pub(super) fn reread(&self, background: &mut JoinSet<Done>) {
+    pub(super) fn reread(&mut self, background: &mut JoinSet<Done>) {
         let reread = Arc::clone(&self.settings.reread);
+        self.rereads += 1;
+        let number = self.rereads;
         background.spawn(async move {
             let read = tokio::task::spawn_blocking(move || reread()).await;
             let read = read.unwrap_or_else(|error| Err(error.to_string()));
-            Done::Reread(Box::new(read))
+            Done::Reread(number, Box::new(read))
         });
     }
 
-    /// The configuration, if it can be used.
-    pub(super) fn reread_done(&mut self, read: Result<Config, String>) -> Option<Box<Config>> {
+    /// The configuration, if it can be used and nothing newer is being read.
+    pub(super) fn reread_done(
+        &mut self,
+        number: u64,
+        read: Result<Config, String>,
+    ) -> Option<Box<Config>> {
+        if number != self.rereads {
+            return None;
+        }
         let config = match read {
             Ok(config) if config.targets.is_empty() => {
                 Err("it has no [[server]] to watch".to_owned())
