@@ -37,7 +37,16 @@ struct Kept {
     row: TargetRow,
     /// Its number in the file, where that is known.
     number: Option<i64>,
-    written: bool,
+    unwritten: Unwritten,
+}
+
+/// What of a target the disk does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unwritten {
+    Nothing,
+    /// The last probe.
+    Seen,
+    Everything,
 }
 
 /// What a `watch` begins with.
@@ -197,20 +206,25 @@ impl Image {
         self.targets.push(Kept {
             row,
             number,
-            written: true,
+            unwritten: Unwritten::Nothing,
         });
         place
     }
 
-    /// Changes a target.
-    pub(super) fn change(&mut self, place: usize, change: impl FnOnce(&mut TargetRow)) {
+    /// Changes a target, which answers whether anything is new besides its last probe.
+    pub(super) fn change(&mut self, place: usize, change: impl FnOnce(&mut TargetRow) -> bool) {
         let Some(kept) = self.targets.get_mut(place) else {
             return;
         };
-        change(&mut kept.row);
-        if std::mem::replace(&mut kept.written, false) {
+        let new = if change(&mut kept.row) {
+            Unwritten::Everything
+        } else {
+            Unwritten::Seen
+        };
+        if kept.unwritten == Unwritten::Nothing {
             self.unwritten_targets.push(place);
         }
+        kept.unwritten = kept.unwritten.max(new);
     }
 
     /// The number of a target in the file; known once it is written.
@@ -287,10 +301,14 @@ impl Image {
     pub(super) fn write(&mut self, to: &Connection) -> rusqlite::Result<()> {
         for place in &self.unwritten_targets {
             if let Some(kept) = self.targets.get_mut(*place) {
-                if kept.number.is_none() {
-                    self.numbered.push(*place);
+                match (kept.number, kept.unwritten) {
+                    (Some(number), Unwritten::Seen) => kept.row.write_seen(to, number)?,
+                    (Some(number), _) => kept.row.write(to, Some(number)).map(drop)?,
+                    (None, _) => {
+                        self.numbered.push(*place);
+                        kept.number = Some(kept.row.write(to, None)?);
+                    }
                 }
-                kept.number = Some(kept.row.write(to, kept.number)?);
             }
         }
         for incident in self.unwritten_incidents.iter() {
@@ -314,7 +332,7 @@ impl Image {
         self.numbered.clear();
         for place in self.unwritten_targets.drain(..) {
             if let Some(kept) = self.targets.get_mut(place) {
-                kept.written = true;
+                kept.unwritten = Unwritten::Nothing;
             }
         }
         self.unwritten_facts.clear();
@@ -400,7 +418,7 @@ impl Image {
     pub(super) fn forget_written(&mut self) {
         self.unwritten_targets = (0..self.targets.len()).collect();
         for kept in &mut self.targets {
-            kept.written = false;
+            kept.unwritten = Unwritten::Everything;
             kept.number = None;
         }
         self.unwritten_incidents = self.incidents.keys().cloned().collect();

@@ -41,6 +41,9 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// At most so often a broken file is set aside; in between alerting goes on from memory.
 const SET_ASIDE_EVERY: Duration = Duration::from_secs(600);
 
+/// How often the file's head is looked at, which needs a connection of its own: 0.3 ms.
+const LOOK_AT_HEAD_EVERY: Duration = Duration::from_secs(10);
+
 /// Whom the writer tells what. All are called on its thread and must not wait.
 pub struct Callbacks {
     /// Trouble with the disk, in a sentence.
@@ -90,6 +93,7 @@ pub(super) struct Keeper {
     /// The number in the file of the probe of order 0.
     base: i64,
     looked: Instant,
+    looked_at_head: Instant,
 }
 
 /// Regular work, in turn.
@@ -165,6 +169,7 @@ impl Keeper {
             orders: 0,
             base: 1,
             looked: now,
+            looked_at_head: now,
         };
         let refused = schema::refuse_newer_unopened(path);
         match refused.and_then(|()| keeper.attempt(now)) {
@@ -208,7 +213,7 @@ impl Keeper {
             } => {
                 let place = self.image.place(&target);
                 self.image.change(place, |row| {
-                    row.take_in(&target, &result, &shown, memory.as_ref());
+                    row.take_in(&target, &result, &shown, memory.as_ref())
                 });
                 let order = self.orders;
                 self.orders += 1;
@@ -231,6 +236,7 @@ impl Keeper {
                     if service.is_some() {
                         row.remembered.service = service;
                     }
+                    true
                 });
             }
             Write::Fact { key, value } => self.image.state(&key, value),
@@ -267,7 +273,7 @@ impl Keeper {
         if now.saturating_duration_since(self.looked) >= LOOK_EVERY {
             self.looked = now;
             self.say_again(now);
-            tended = tended.and_then(|()| self.look());
+            tended = tended.and_then(|()| self.look(now));
         }
         if let Err(error) = tended {
             let error = OpenError::Sqlite(error);
@@ -293,7 +299,7 @@ impl Keeper {
         }
     }
 
-    fn look(&mut self) -> rusqlite::Result<()> {
+    fn look(&mut self, now: Instant) -> rusqlite::Result<()> {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
@@ -310,7 +316,10 @@ impl Keeper {
             }
             return Err(broken(ErrorCode::CannotOpen, &what));
         }
-        schema::look_at_head(&self.path)?;
+        if now.saturating_duration_since(self.looked_at_head) >= LOOK_AT_HEAD_EVERY {
+            self.looked_at_head = now;
+            schema::look_at_head(&self.path)?;
+        }
         let version = orders::version(&file.connection)?;
         if version != file.version {
             file.version = version;

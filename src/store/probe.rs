@@ -95,28 +95,46 @@ impl ProbeRow {
     }
 
     pub(super) fn write(&self, to: &Connection, number: i64, target: i64) -> rusqlite::Result<()> {
-        let trouble = self.trouble.as_deref();
+        let duration = i64::try_from(self.duration.as_nanos()).unwrap_or(i64::MAX);
         let layers = Durations::new(&self.layers);
+        let Some(trouble) = self.trouble.as_deref() else {
+            return to
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO probe (id, target, started, duration, state, trace, layers, flags)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    number,
+                    target,
+                    nanos(self.started_at),
+                    duration,
+                    self.state.as_str(),
+                    self.trace_id.0.as_slice(),
+                    layers.as_slice(),
+                    self.flags,
+                ])
+                .map(drop);
+        };
         to.prepare_cached(
-            "INSERT OR REPLACE INTO probe (id, target, started, duration, state, trace, layer, reason, message,
-                                           http_status, jsonrpc_code, operations, layers, flags)
+            "INSERT OR REPLACE INTO probe (id, target, started, duration, state, trace, layers, flags,
+                                           layer, reason, message, http_status, jsonrpc_code, operations)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             number,
             target,
             nanos(self.started_at),
-            i64::try_from(self.duration.as_nanos()).unwrap_or(i64::MAX),
+            duration,
             self.state.as_str(),
             self.trace_id.0.as_slice(),
-            trouble.and_then(|t| t.layer).map(Layer::as_str),
-            trouble.and_then(|t| t.reason).map(Reason::as_str),
-            trouble.and_then(|t| t.message.as_ref()).map(Text::as_str),
-            trouble.and_then(|t| t.http_status),
-            trouble.and_then(|t| t.jsonrpc_code),
-            trouble.and_then(|t| t.operations.as_deref()),
             layers.as_slice(),
             self.flags,
+            trouble.layer.map(Layer::as_str),
+            trouble.reason.map(Reason::as_str),
+            trouble.message.as_ref().map(Text::as_str),
+            trouble.http_status,
+            trouble.jsonrpc_code,
+            trouble.operations.as_deref(),
         ])
         .map(drop)
     }

@@ -237,8 +237,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // A notice whose row a power cut took back would be sent twice or, worse, its incident forgotten. With 2,000
-    // probes a second that is five syncs of the log a second: 3 % more time in this thread, measured on an SSD.
+    // A notice whose row a power cut took back would be sent twice or, worse, its incident forgotten. It costs 2 ms of
+    // waiting a transaction, 0.1 ms of it CPU (measured), and there are five a second at most and one for each notice.
     connection.pragma_update(None, "synchronous", "FULL")?;
     for version in found..VERSION {
         migrate(&mut connection, version)?;

@@ -63,33 +63,45 @@ impl TargetRow {
         }
     }
 
-    /// Takes in a probe. A target that has moved has forgotten what it spoke.
+    /// Takes in a probe; whether anything is new besides that there was one. A target that has moved has forgotten what
+    /// it spoke.
     pub(super) fn take_in(
         &mut self,
         target: &Target,
         result: &ProbeResult,
         shown: &Shown,
         memory: Option<&String>,
-    ) {
+    ) -> bool {
+        self.last_probe_at = Some(result.started_at);
+        self.trace_id = Some(result.trace_id);
+        let ours = &self.remembered;
+        // Only a session that worked says what the server speaks.
+        let dialect = result.state.works().then(|| result.dialect()).flatten();
+        let failed_layer = result.failure.as_ref().map(|failure| failure.layer);
+        let same = self.state == shown.state
+            && self.since == Some(shown.since)
+            && self.suspect == shown.suspect
+            && self.incident == shown.incident
+            && self.failed_layer == failed_layer
+            && self.reason == result.reason()
+            && self.message.as_ref() == result.message()
+            && (dialect.is_none() || ours.dialect == dialect)
+            && ours.memory.as_ref() == memory
+            && ours.endpoint == target.endpoint.shown();
+        if same {
+            return false;
+        }
         self.move_to(target);
         self.state = shown.state;
         self.since = Some(shown.since);
         self.suspect = shown.suspect;
         self.incident.clone_from(&shown.incident);
-        self.failed_layer = result.failure.as_ref().map(|failure| failure.layer);
+        self.failed_layer = failed_layer;
         self.reason = result.reason();
         self.message = result.message().cloned();
-        self.last_probe_at = Some(result.started_at);
-        self.trace_id = Some(result.trace_id);
-        // Only a session that worked says what the server speaks.
-        if result.state.works()
-            && let Some(dialect) = result.dialect()
-        {
-            self.remembered.dialect = Some(dialect);
-        }
-        if self.remembered.memory.as_ref() != memory {
-            self.remembered.memory = memory.cloned();
-        }
+        self.remembered.dialect = dialect.or(self.remembered.dialect);
+        self.remembered.memory = memory.cloned();
+        true
     }
 
     pub(super) fn move_to(&mut self, target: &Target) {
@@ -135,6 +147,17 @@ impl TargetRow {
             suspect: self.suspect,
             ..TargetStatus::unknown(&self.name)
         }
+    }
+
+    /// Writes only that there was a probe: of a thousand that is all that is new.
+    pub(super) fn write_seen(&self, to: &Connection, number: i64) -> rusqlite::Result<()> {
+        to.prepare_cached("UPDATE target SET last_probe = ?2, trace = ?3 WHERE id = ?1")?
+            .execute(params![
+                number,
+                self.last_probe_at.map(nanos),
+                self.trace_id.as_ref().map(|trace| trace.0.as_slice()),
+            ])
+            .map(drop)
     }
 
     /// Writes it; answers its number, which is looked for by its name unless it is known.
