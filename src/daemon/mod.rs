@@ -387,7 +387,10 @@ impl Daemon {
                 Some(recalled) = self.inbox.recalled.recv() => self.adopt(recalled),
                 () = sleep_until(recheck) => self.recheck(&mut background),
                 _ = learn.tick(), if self.inquiry.is_some() => self.learn(&mut background),
-                _ = tick.tick() => self.tick(&mut clocks, &mut background),
+                _ = tick.tick() => {
+                    self.tick(&mut clocks, &mut background);
+                    systemd.refresh(&self.summary());
+                }
                 () = changed.wait(), if sender.is_some() => {
                     systemd.reloading();
                     self.reread(&mut background);

@@ -1,6 +1,7 @@
 //! What systemd is told of us (`Type=notify-reload`, `WatchdogSec=`), by sd_notify(3)'s protocol.
 
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -15,6 +16,8 @@ pub struct Systemd {
     way: Option<(UnixDatagram, SocketAddr)>,
     /// How long we may be silent before we are ended.
     watchdog: Option<Duration>,
+    /// The last status line.
+    shown: Mutex<String>,
 }
 
 impl Systemd {
@@ -30,6 +33,7 @@ impl Systemd {
         Self {
             way: Some(way),
             watchdog: watchdog.map(Duration::from_micros),
+            shown: Mutex::default(),
         }
     }
 
@@ -48,6 +52,17 @@ impl Systemd {
     /// The end has begun.
     pub fn stopping(&self) {
         self.tell("STOPPING=1");
+    }
+
+    /// What `systemctl status` shows, if that has become something else.
+    pub fn refresh(&self, status: &str) {
+        let Ok(mut shown) = self.shown.lock() else {
+            return;
+        };
+        if *shown != status {
+            status.clone_into(&mut shown);
+            self.status(status);
+        }
     }
 
     /// What `systemctl status` shows.
