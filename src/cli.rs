@@ -178,7 +178,7 @@ pub enum IncidentsAction {
 /// `mcpprobe incidents replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Configuration file: its [alerting] and [[route]]s, and the store that it names
+    /// Configuration file: its alerting and routes, and the store that it names
     #[arg(default_value = "servers.toml")]
     pub file: PathBuf,
     /// How far back
