@@ -105,7 +105,11 @@ impl Outbox {
         backlog: Backlog,
         deliveries: mpsc::Sender<Delivery>,
     ) -> Result<Self, String> {
-        let http = http_client().map_err(|error| format!("no HTTP client: {error}"))?;
+        // It reads the platform's roots, some megabytes, which nobody needs who has no channel.
+        let http = match channels.is_empty() {
+            true => None,
+            false => Some(client()?),
+        };
         let (inbox, orders) = mpsc::channel(INBOX);
         let behind = Behind::default();
         let mut deliverer = Deliverer {
@@ -176,6 +180,10 @@ impl Outbox {
     }
 }
 
+fn client() -> Result<reqwest::Client, String> {
+    http_client().map_err(|error| format!("no HTTP client: {error}"))
+}
+
 /// One channel, its queue, and what else is known of it.
 struct Line {
     channel: Arc<Channel>,
@@ -189,7 +197,8 @@ struct Line {
 }
 
 struct Deliverer {
-    http: reqwest::Client,
+    /// None before there is a channel.
+    http: Option<reqwest::Client>,
     orders: mpsc::Receiver<Order>,
     deliveries: mpsc::Sender<Delivery>,
     backlog: Backlog,
@@ -323,6 +332,11 @@ impl Deliverer {
     fn reload(&mut self, channels: Vec<ChannelSettings>) {
         let names: HashSet<_> = channels.iter().map(|c| c.name.clone()).collect();
         for settings in channels {
+            // Where no client can be made at a reload, what waits for the channel stays where it is kept.
+            let Some(http) = self.http.clone().or_else(|| client().ok()) else {
+                continue;
+            };
+            self.http = Some(http.clone());
             let is_alertmanager = matches!(settings.kind, ChannelKind::Alertmanager(_));
             let mut pace = Pace::from(&settings);
             if is_alertmanager {
@@ -330,7 +344,7 @@ impl Deliverer {
                 pace.at_once = 1;
             }
             let name = settings.name.clone();
-            let channel = Arc::new(Channel::new(settings, self.http.clone()));
+            let channel = Arc::new(Channel::new(settings, http));
             match self.lines.get_mut(&name) {
                 Some(line) => {
                     line.channel = channel;

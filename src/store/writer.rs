@@ -108,9 +108,9 @@ impl Write {
     }
 }
 
-/// Where writes go.
+/// Where writes go. They are boxed: the queue's places are made at the start, and are most of a small watch's memory.
 pub struct Writer {
-    sender: Option<SyncSender<Write>>,
+    sender: Option<SyncSender<Box<Write>>>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
@@ -165,7 +165,7 @@ impl Writer {
             && self
                 .sender
                 .as_ref()
-                .is_some_and(|sender| sender.try_send(write).is_ok());
+                .is_some_and(|sender| sender.try_send(Box::new(write)).is_ok());
         if !sent {
             self.shared.queued.fetch_sub(1, Ordering::Relaxed);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl Writer {
         let (done, wait) = sync_channel(1);
         if let Some(sender) = &self.sender {
             self.shared.queued.fetch_add(1, Ordering::Relaxed);
-            if sender.send(Write::Flush(done)).is_ok() {
+            if sender.send(Box::new(Write::Flush(done))).is_ok() {
                 self.hurry();
                 wait.recv().ok();
             }
@@ -213,11 +213,11 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut keeper: Keeper, writes: &Receiver<Write>, shared: &Shared) {
+fn run(mut keeper: Keeper, writes: &Receiver<Box<Write>>, shared: &Shared) {
     loop {
         match writes.recv_timeout(keeper.patience(Instant::now())) {
             Ok(first) => {
-                let (batch, flushes) = gather(first, writes, shared);
+                let (batch, flushes) = gather(*first, writes, shared);
                 keeper.take_in(batch, Instant::now());
                 for done in flushes {
                     done.send(()).ok();
@@ -234,7 +234,7 @@ fn run(mut keeper: Keeper, writes: &Receiver<Write>, shared: &Shared) {
 /// What comes in a moment; an urgent write ends it. The thread sleeps meanwhile instead of waking for each write.
 fn gather(
     first: Write,
-    writes: &Receiver<Write>,
+    writes: &Receiver<Box<Write>>,
     shared: &Shared,
 ) -> (Vec<Write>, Vec<SyncSender<()>>) {
     let until = Instant::now() + GATHER;
@@ -262,7 +262,7 @@ fn gather(
         if batch.len() >= BATCH {
             break;
         }
-        next = writes.try_recv().ok();
+        next = writes.try_recv().ok().map(|write| *write);
     }
     (batch, flushes)
 }
