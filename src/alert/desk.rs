@@ -74,6 +74,8 @@ struct Told {
     heads: BTreeMap<String, Head>,
     /// Notices that have not arrived yet.
     waiting: u32,
+    /// The incident, once it has ended: a `fallback` may still have to be told of it.
+    ended: Option<Incident>,
 }
 
 /// What a probe found, as far as alerting goes.
@@ -193,7 +195,8 @@ impl Desk {
 
     /// An incident that has ended, of which not everybody has been told.
     pub fn remember_ended(&mut self, incident: Incident) {
-        self.ended.push_back(incident);
+        let told = self.heads.entry(incident.id.clone()).or_default();
+        told.ended = Some(incident);
     }
 
     /// A store that could not be read at the start tells of an incident. It is ours from now on, unless there is one of
@@ -245,9 +248,14 @@ impl Desk {
         self.isolated = Some(incident);
     }
 
-    /// How many controls there are to be asked.
-    pub fn set_controls(&mut self, count: usize) {
-        self.isolation.set_controls(count);
+    /// The controls that are to be asked: for each, whether it is known to have worked.
+    pub fn set_controls(&mut self, worked: &[bool]) {
+        self.isolation.set_controls(worked);
+    }
+
+    /// Which controls have ever worked.
+    pub fn worked_controls(&self) -> Vec<bool> {
+        self.isolation.worked()
     }
 
     fn seat_families(&mut self) {
@@ -579,15 +587,18 @@ impl Desk {
             self.notify(&incident, &fallback, NoticeEvent::Opened, now, changes);
             return;
         }
-        let ended = self
-            .ended
-            .iter()
-            .find(|ended| ended.id == delivery.incident);
-        if let Some(ended) = ended.cloned() {
+        let told = self.heads.get(&delivery.incident);
+        if let Some(ended) = told.and_then(|told| told.ended.clone()) {
             // It has to hear of it all the same, and of both.
             let open = Incident {
                 resolved_at: None,
                 resolution: None,
+                state: match ended.kind {
+                    IncidentKind::Outage => State::Down,
+                    IncidentKind::Degraded => State::Degraded,
+                    IncidentKind::Intermittent => ended.state,
+                    IncidentKind::Isolated => State::Unknown,
+                },
                 ..ended.clone()
             };
             self.notify(&open, &fallback, NoticeEvent::Opened, now, changes);
@@ -654,6 +665,9 @@ impl Desk {
         for channel in knowing {
             self.notify(incident, &channel, NoticeEvent::Resolved, now, out);
         }
+        if let Some(told) = self.heads.get_mut(&incident.id) {
+            told.ended = Some(incident.clone());
+        }
         if self
             .heads
             .get(&incident.id)
@@ -698,7 +712,9 @@ impl Desk {
     /// Which notices an open incident wants by now.
     fn wanted(&self, incident: &Incident, now: SystemTime) -> Vec<(String, NoticeEvent)> {
         let told = self.heads.get(&incident.id);
-        let age = now.duration_since(incident.opened_at).unwrap_or_default();
+        // What lies in the future was noted before the clock was set back: long ago.
+        let since = |at: SystemTime| now.duration_since(at).unwrap_or(Duration::MAX);
+        let age = since(incident.opened_at);
         let taken = incident.acknowledged.is_some();
         let mut wanted: Vec<(String, NoticeEvent)> = Vec::new();
         for channel in &self.alerting.channels {
@@ -719,7 +735,7 @@ impl Desk {
                 wanted.push((name.clone(), NoticeEvent::Updated));
                 continue;
             }
-            let silent_for = now.duration_since(head.last_at).unwrap_or_default();
+            let silent_for = since(head.last_at);
             let repeat = |route: &Route| {
                 age >= route.after && route.repeat.is_some_and(|repeat| silent_for >= repeat)
             };
@@ -759,22 +775,32 @@ impl Desk {
 
     /// Why no notice opens now: `Some(None)` when nothing is in the way, `None` when that will be known in a moment.
     fn held(&self, incident: &Incident, now: SystemTime) -> Option<Option<Text>> {
-        let Some(seat) = self.seat_of(incident) else {
-            return Some(None);
-        };
+        let seat = self.seat_of(incident);
+        // What is said of everything is said of the prober itself, too.
+        let covers =
+            |servers: &[String], tags: &[String], named: &dyn Fn(&Target) -> bool| match seat {
+                Some(seat) => named(&seat.target),
+                None => servers.is_empty() && tags.is_empty(),
+            };
         for silence in &self.silences {
-            if silence.holds(now) && silence.covers(&seat.target) {
+            let named = |target: &Target| silence.covers(target);
+            if silence.holds(now) && covers(&silence.servers, &silence.tags, &named) {
                 let text = format!("silence {}: {}", silence.id, silence.reason);
                 return Some(Some(Text::new(text)));
             }
         }
         for window in &self.windows {
             if let Some(window) = self.alerting.maintenance.get(*window)
-                && window.covers(&seat.target)
+                && covers(&window.servers, &window.tags, &|target| {
+                    window.covers(target)
+                })
             {
                 return Some(Some(Text::new(format!("maintenance {}", window.name))));
             }
         }
+        let Some(seat) = seat else {
+            return Some(None);
+        };
         let mut parent = seat.parent;
         // As many steps as there are targets, lest a circle holds us for ever.
         for _ in 0..self.seats.len() {
@@ -787,7 +813,7 @@ impl Desk {
             }
             let waited = now
                 .duration_since(incident.opened_at)
-                .is_ok_and(|age| age >= PARENT_HOLD);
+                .map_or(true, |age| age >= PARENT_HOLD);
             let asked = above
                 .probed
                 .is_some_and(|probed| probed >= incident.first_failed_at);
@@ -829,6 +855,7 @@ impl Desk {
             endpoint: seat.map(|seat| Text::new(seat.target.endpoint.shown())),
             links: self.words.links(incident),
             command: seat.map(|seat| self.words.command(&seat.target.name)),
+            take: Some(self.words.take(incident)),
         };
         let told = self.heads.entry(incident.id.clone()).or_default();
         told.heads.insert(channel.to_owned(), Head::after(&notice));
@@ -922,8 +949,11 @@ impl Seat {
         }
     }
 
+    /// Nothing gets through it. One that wants a credential is alive.
     fn is_down(&self) -> bool {
-        self.watched.state.failed() || self.watched.incident(IncidentKind::Outage).is_some()
+        let outage = self.watched.incident(IncidentKind::Outage);
+        self.watched.state == State::Down
+            || outage.is_some_and(|incident| incident.state == State::Down)
     }
 
     fn note(&mut self, seen: &Seen) {
@@ -939,7 +969,19 @@ impl Seat {
 
 impl Words {
     fn command(&self, name: &str) -> String {
-        format!("mcpprobe check {} --only {name} -v", self.file)
+        format!(
+            "mcpprobe check {} --only {} -v",
+            word(&self.file),
+            word(name)
+        )
+    }
+
+    fn take(&self, incident: &Incident) -> String {
+        format!(
+            "mcpprobe incidents ack {} {}",
+            incident.id,
+            word(&self.file)
+        )
     }
 
     fn links(&self, incident: &Incident) -> Vec<Link> {
@@ -950,6 +992,15 @@ impl Words {
         })
         .into_iter()
         .collect()
+    }
+}
+
+/// As a shell takes it for one word.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 

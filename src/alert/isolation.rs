@@ -61,9 +61,18 @@ pub(super) enum Turned {
 }
 
 impl Isolation {
-    /// How many controls there are.
-    pub(super) fn set_controls(&mut self, count: usize) {
-        self.controls = vec![Control::default(); count];
+    /// The controls: for each, whether it is known to have worked.
+    pub(super) fn set_controls(&mut self, worked: &[bool]) {
+        let control = |worked_before: &bool| Control {
+            worked_before: *worked_before,
+            works: None,
+        };
+        self.controls = worked.iter().map(control).collect();
+    }
+
+    /// Which of them have ever worked.
+    pub(super) fn worked(&self) -> Vec<bool> {
+        self.controls.iter().map(|c| c.worked_before).collect()
     }
 
     /// Takes in what all the controls say at `now`.
@@ -187,7 +196,7 @@ mod tests {
 
     fn doubtful() -> Isolation {
         let mut isolation = Isolation::default();
-        isolation.set_controls(1);
+        isolation.set_controls(&[false]);
         isolation.observe_controls(&[true], at(0));
         let turned = isolation.observe_controls(&[false], at(10));
         assert_eq!(turned, Some(Turned::Doubtful));

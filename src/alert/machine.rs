@@ -101,9 +101,11 @@ impl Fault {
 }
 
 impl Memory {
-    /// As JSON, for the store; `None` when nothing in it would be missed.
-    pub fn to_json(&self) -> Option<String> {
-        let quiet = self.outage.is_unremarkable()
+    /// As JSON, for the store; `None` when nothing in it would be missed. While an incident is open, the passes that
+    /// will close it count.
+    fn to_json(&self, is_open: bool) -> Option<String> {
+        let quiet = !is_open
+            && self.outage.is_unremarkable()
             && self.degraded.is_unremarkable()
             && self.changes.is_empty()
             && self.refuted.iter().all(|sample| !sample.refuted);
@@ -138,6 +140,11 @@ impl Watched {
             open,
             memory,
         }
+    }
+
+    /// What the next result is judged with, as JSON for the store; `None` when nothing in it would be missed.
+    pub fn memory(&self) -> Option<String> {
+        self.memory.to_json(!self.open.is_empty())
     }
 
     /// A failure waits for its confirmation.
@@ -733,10 +740,10 @@ mod tests {
             let up = seen(at * MINUTE, State::Up);
             watched.advance("a", &up, rules, up.at);
         }
-        assert_eq!(watched.memory.to_json(), None);
+        assert_eq!(watched.memory(), None);
         let down = seen(300, State::Down);
         watched.advance("a", &down, rules, down.at);
-        let json = watched.memory.to_json();
+        let json = watched.memory();
         assert_eq!(Memory::from_json(json.as_deref()), watched.memory);
         assert_eq!(Memory::from_json(Some("nonsense")), Memory::default());
     }

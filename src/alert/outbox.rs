@@ -30,6 +30,10 @@ const OUTGOING: usize = 1_024;
 /// Before the backlog is read again after it could not be.
 const READ_AGAIN: Duration = Duration::from_secs(10);
 
+/// How long a channel may be missing from the configuration before what waits for it is given up: somebody mistyped its
+/// name, and is about to see it.
+const PARKED: Duration = Duration::from_secs(600);
+
 /// How long attempts may go on when the end has come; what is cut off is sent again by the next process.
 const END_GRACE: Duration = Duration::from_secs(3);
 
@@ -194,6 +198,8 @@ struct Line {
     read_again_at: Option<Instant>,
     /// Only of an Alertmanager.
     firing: Option<Firing>,
+    /// The channel is gone; what waits for it is given up then, unless it is back: names are mistyped.
+    parked_until: Option<Instant>,
 }
 
 struct Deliverer {
@@ -225,6 +231,7 @@ impl Deliverer {
     async fn run(mut self) -> Vec<Delivery> {
         let deliveries = self.deliveries.clone();
         loop {
+            self.abandon_parked();
             self.start_reads();
             self.start_attempts();
             self.answer_drains();
@@ -331,6 +338,7 @@ impl Deliverer {
 
     fn reload(&mut self, channels: Vec<ChannelSettings>) {
         let names: HashSet<_> = channels.iter().map(|c| c.name.clone()).collect();
+        let now = Instant::now();
         for settings in channels {
             // Where no client can be made at a reload, what waits for the channel stays where it is kept.
             let Some(http) = self.http.clone().or_else(|| client().ok()) else {
@@ -347,7 +355,12 @@ impl Deliverer {
             let channel = Arc::new(Channel::new(settings, http));
             match self.lines.get_mut(&name) {
                 Some(line) => {
+                    if !channel.is_same(&line.channel) {
+                        // It was mended, perhaps.
+                        line.queue.retry_now(now);
+                    }
                     line.channel = channel;
+                    line.parked_until = None;
                     line.queue.set_pace(pace);
                     let firing = line.firing.take();
                     line.firing = is_alertmanager.then(|| firing.unwrap_or_default());
@@ -359,19 +372,32 @@ impl Deliverer {
                         is_reading: false,
                         read_again_at: None,
                         firing: is_alertmanager.then(Firing::default),
+                        parked_until: None,
                     };
                     self.lines.insert(name, line);
                 }
             }
         }
-        let (gone_names, why) = (
-            self.lines
-                .keys()
-                .filter(|name| !names.contains(*name))
-                .cloned()
-                .collect::<Vec<_>>(),
-            gone(),
-        );
+        let gone_names: Vec<_> = self
+            .lines
+            .keys()
+            .filter(|name| !names.contains(*name))
+            .cloned()
+            .collect();
+        for name in gone_names {
+            if let Some(line) = self.lines.get_mut(&name) {
+                line.parked_until = Some(now + PARKED);
+            }
+        }
+    }
+
+    /// Gives up what waits for channels that are gone and did not come back.
+    fn abandon_parked(&mut self) {
+        let now = Instant::now();
+        let is_over = |line: &Line| line.parked_until.is_some_and(|until| until <= now);
+        let over = self.lines.iter().filter(|(_, line)| is_over(line));
+        let gone_names: Vec<_> = over.map(|(name, _)| name.clone()).collect();
+        let why = gone();
         for name in gone_names {
             self.behind.remove(&name);
             let Some(mut line) = self.lines.remove(&name) else {
@@ -382,6 +408,7 @@ impl Deliverer {
             if line.queue.running() > 0 {
                 // Until what runs has ended.
                 line.firing = None;
+                line.parked_until = None;
                 self.lines.insert(name, line);
             }
         }
@@ -439,7 +466,8 @@ impl Deliverer {
         }
         let now = Instant::now();
         for (name, line) in &mut self.lines {
-            if line.is_reading || line.firing.as_ref().is_some_and(Firing::is_being_told) {
+            let is_told = line.firing.as_ref().is_some_and(Firing::is_being_told);
+            if line.is_reading || is_told || line.parked_until.is_some() {
                 continue;
             }
             while self.outgoing.len() < OUTGOING
@@ -540,6 +568,9 @@ impl Deliverer {
         self.lines
             .values()
             .flat_map(|line| {
+                if line.parked_until.is_some() {
+                    return [line.parked_until, None, None];
+                }
                 let is_told = line.firing.as_ref().is_some_and(Firing::is_being_told);
                 let free = may_attempt && !line.is_reading && !is_told;
                 let queue = line.queue.wake_at().filter(|_| free);

@@ -446,6 +446,17 @@ impl Queue {
         all
     }
 
+    /// What failed is tried again at once: the settings have been mended, perhaps.
+    pub fn retry_now(&mut self, now: Instant) {
+        self.paused_until = None;
+        for (_, id) in std::mem::take(&mut self.retries) {
+            if let Some(sent) = self.messages.get_mut(&id) {
+                sent.next = Some(now);
+                self.retries.insert((now, id));
+            }
+        }
+    }
+
     /// From now on windows are not waited for.
     pub fn hurry(&mut self, now: Instant) {
         self.hurried = true;
@@ -632,6 +643,7 @@ mod tests {
             endpoint: None,
             links: Vec::new(),
             command: None,
+            take: None,
         }
     }
 

@@ -114,7 +114,7 @@ impl World {
         let mut desk = Desk::new(alerting, &targets, Words::default(), |_| {
             Remembered::default()
         });
-        desk.set_controls(1);
+        desk.set_controls(&[false]);
         let phase = |n| MINUTE.mul_f64(n as f64 / count as f64);
         Self {
             desk,
@@ -405,7 +405,7 @@ impl Ledger {
                 }
             },
         );
-        desk.set_controls(1);
+        desk.set_controls(&[false]);
         if let Some(incident) = open(None).pop() {
             desk.remember_isolated(incident);
         }
@@ -495,7 +495,7 @@ proptest! {
                 Event::Probe(index, found) => {
                     let Some(name) = shape.targets.get(index).map(|t| t.name.clone()) else { continue };
                     let reaction = desk.observe(index, found.observed(now), now);
-                    let memory = desk.watched(index).and_then(|watched| watched.memory.to_json());
+                    let memory = desk.watched(index).and_then(|watched| watched.memory());
                     ledger.memories.insert(name, (reaction.shown, reaction.since, memory));
                     ledger.take(reaction.changes);
                 }

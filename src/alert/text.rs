@@ -323,13 +323,9 @@ fn facts(notice: &Notice) -> Vec<Fact> {
         .map(|taken| format!("by {} at {}", taken.by, utc(taken.at)));
     if is_open {
         fact("Repeat it", notice.command.clone(), true);
-        fact(
-            "Take it",
-            taken
-                .is_none()
-                .then(|| format!("mcpprobe incidents ack {}", incident.id)),
-            true,
-        );
+        let take = notice.take.clone();
+        let take = take.unwrap_or_else(|| format!("mcpprobe incidents ack {}", incident.id));
+        fact("Take it", taken.is_none().then_some(take), true);
     }
     fact("Taken", taken, false);
     facts

@@ -1,11 +1,15 @@
 //! One line of trouble of one target: suspected, confirmed or refuted, counted. Pure.
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Count, Policy, TraceId};
+
+/// A failure that was not confirmed within this time, besides `confirm_delay`, tells nothing about another one: we were
+/// stopped or suspended in between. Hanging probes and turns that are waited for take minutes, not more.
+const STALE: Duration = Duration::from_secs(600);
 
 /// A probe, as far as counting goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +80,13 @@ impl Track {
         doubtful: bool,
         policy: &Policy,
     ) -> Settled {
+        let is_stale = |suspicion: &Suspicion| {
+            let age = probe.at.duration_since(suspicion.last);
+            age.is_ok_and(|age| age > STALE + policy.confirm_delay)
+        };
+        if probe.bad && self.suspicion.as_ref().is_some_and(is_stale) {
+            self.suspicion = None;
+        }
         let Some(suspicion) = &mut self.suspicion else {
             if !probe.bad {
                 return Settled::Good(probe);
@@ -100,7 +111,12 @@ impl Track {
             .at
             .duration_since(suspicion.last)
             .is_ok_and(|apart| apart < policy.confirm_delay);
-        if !doubtful && !too_soon {
+        if doubtful {
+            // It goes on: nobody can tell yet.
+            suspicion.last = suspicion.last.max(probe.at);
+            return Settled::Pending;
+        }
+        if !too_soon {
             suspicion.left = suspicion.left.saturating_sub(1);
             suspicion.last = probe.at;
             if suspicion.left == 0 {

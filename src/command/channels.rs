@@ -130,6 +130,7 @@ fn test_notice(settings: &ChannelSettings, now: SystemTime) -> Notice {
         endpoint: None,
         links: Vec::new(),
         command: None,
+        take: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::live::{Drawer, LiveView};
 use super::{Exit, Hangup, Trouble, cancelled_by_signals, check, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
-use crate::config::{self, Complaints};
+use crate::config::{self, Complaints, Config};
 use crate::daemon::{Daemon, Output, Parts, Seen, Started};
-use crate::model::{State, Target, Timing};
+use crate::model::{ChannelKind, State, Target, Timing};
 use crate::report::CheckReport;
 use crate::report::line::{self, LineFormat};
 use crate::schedule::Limits;
@@ -27,7 +27,10 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
             return Err(Trouble::Configuration);
         }
     };
-    let (config, doubts) = (loaded.config, loaded.doubts);
+    let (mut config, doubts) = (loaded.config, loaded.doubts);
+    if args.once {
+        fire_until_resolved(&mut config);
+    }
     if config.targets.is_empty() {
         return Err(Trouble::Sentence(format!(
             "{} has no [[server]] to watch",
@@ -146,6 +149,16 @@ async fn once(
             .map_or(State::Unknown, |result| result.state)
     });
     Exit::worst(states, FailOn::Down)
+}
+
+/// Alerts end by themselves when nobody tells them again, and between two rounds nobody does: they last for a day, which
+/// their resolution ends.
+fn fire_until_resolved(config: &mut Config) {
+    for channel in &mut config.alerting.channels {
+        if let ChannelKind::Alertmanager(settings) = &mut channel.kind {
+            settings.resend = settings.resend.max(Duration::from_secs(6 * 3600));
+        }
+    }
 }
 
 /// Where lines go; on a terminal also who draws the table below them.

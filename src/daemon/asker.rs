@@ -34,6 +34,21 @@ impl Asker {
         }
     }
 
+    /// Other controls from now on.
+    pub(super) fn replace(&mut self, controls: Vec<ControlPoint>) {
+        self.controls = controls;
+        self.asked = None;
+    }
+
+    /// Which controls are among those that have worked in an earlier run, a line each.
+    pub(super) fn worked(&self, known: &str) -> Vec<bool> {
+        let is_known = |control: &ControlPoint| {
+            let name = control.to_string();
+            known.lines().any(|line| line == name)
+        };
+        self.controls.iter().map(is_known).collect()
+    }
+
     /// An earlier result of this target waits already: order is kept.
     pub(super) fn holds(&self, name: &str) -> bool {
         self.names.contains(name)

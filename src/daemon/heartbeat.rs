@@ -19,12 +19,7 @@ pub async fn beat(
     warn: impl Fn(&str),
     arrived: impl Fn(),
 ) {
-    let client = reqwest::Client::builder()
-        .timeout(PING_TIMEOUT)
-        // The address is a secret: it goes to the named receiver only.
-        .redirect(Policy::none())
-        .build();
-    let client = match client {
+    let client = match client() {
         Ok(client) => client,
         Err(error) => {
             warn(&format!("no heartbeat can be sent: {error}"));
@@ -56,6 +51,26 @@ pub async fn beat(
             Err(_) => {}
         }
     }
+}
+
+/// One ping, after a single round.
+pub async fn beat_once(heartbeat: &Heartbeat, warn: impl Fn(&str)) {
+    let sent = match client() {
+        Ok(client) => ping(&client, heartbeat).await,
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = sent {
+        let to = origin(heartbeat);
+        warn(&format!("the heartbeat does not arrive at {to}: {why}"));
+    }
+}
+
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .timeout(PING_TIMEOUT)
+        // The address is a secret: it goes to the named receiver only.
+        .redirect(Policy::none())
+        .build()
 }
 
 /// # Errors

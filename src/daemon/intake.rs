@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Daemon, Done, Ended, JUMP, Results, control};
-use crate::alert::Reaction;
+use crate::alert::{Reaction, Watched};
 use crate::config::Config;
 use crate::model::{
     AlertChange, Delivery, DeliveryOutcome, Incident, IncidentKind, ProbeResult, Target,
@@ -16,7 +16,7 @@ use crate::model::{
 use crate::report::line;
 use crate::report::live::Row;
 use crate::schedule::Request;
-use crate::store::{Recalled, Shown, Write};
+use crate::store::{Recalled, Shown, Write, fact};
 
 /// Conversations of failures that are not confirmed yet: when the whole fleet fails, nobody reads them all.
 const CONVERSATIONS: usize = 1_000;
@@ -48,12 +48,15 @@ impl Daemon {
     }
 
     /// Takes in one result: desk, store, spans, and who waits for it.
-    pub(super) fn take_in(&mut self, ended: Ended, background: &mut JoinSet<Done>) {
+    /// Answers the result as it counts: a failure of our own is `unknown`.
+    pub(super) fn take_in(
+        &mut self,
+        ended: Ended,
+        background: &mut JoinSet<Done>,
+    ) -> Option<Arc<ProbeResult>> {
         self.finished();
         // A target that is gone, or has been changed: what was found is of no interest any more.
-        let Some(index) = self.fleet.index_of(&ended.target) else {
-            return;
-        };
+        let index = self.fleet.index_of(&ended.target)?;
         let Ended { target, result } = ended;
         let now = SystemTime::now();
         let confirmation = self.desk.watched(index).is_some_and(|w| w.is_suspect());
@@ -82,7 +85,7 @@ impl Daemon {
                 suspect: reaction.suspect,
                 incident: reaction.incident,
             },
-            memory: watched.and_then(|watched| watched.memory.to_json()),
+            memory: watched.and_then(Watched::memory),
             changes: reaction.changes,
         });
         self.telemetry.emit(&target, &result);
@@ -98,6 +101,7 @@ impl Daemon {
         for incident in self.after_probe.remove(&target.name).unwrap_or_default() {
             self.ask(&target.name, incident, background);
         }
+        Some(result)
     }
 
     /// Shows a target to whoever looks.
@@ -345,8 +349,19 @@ impl Daemon {
     }
 
     pub(super) fn take_in_controls(&mut self, works: &[bool]) {
+        let before = self.desk.worked_controls();
         let reaction = self.desk.observe_controls(works, SystemTime::now());
         self.react(reaction);
+        let worked = self.desk.worked_controls();
+        if worked != before {
+            let worked = self.asker.controls.iter().zip(worked);
+            let names = worked.filter(|(_, worked)| *worked);
+            let names: Vec<_> = names.map(|(control, _)| control.to_string()).collect();
+            self.writer.write(Write::Fact {
+                key: fact::CONTROLS.to_owned(),
+                value: Some(names.join("\n")),
+            });
+        }
     }
 }
 

@@ -209,7 +209,8 @@ impl Daemon {
             settings.words(),
             |name| remembered(name, &recalled, &targets),
         );
-        desk.set_controls(asker.controls.len());
+        let worked = recalled.facts.get(fact::CONTROLS);
+        desk.set_controls(&asker.worked(worked.map_or("", String::as_str)));
         let (requests, requested) = requests_of(targets.len());
         let mut daemon = Self {
             fleet: Fleet::new(targets),

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::{Daemon, Done, Started, inquiry, requests_of};
+use super::{Daemon, Done, Started, control, inquiry, requests_of};
 use crate::config::Config;
 use crate::model::TracesSettings;
 use crate::report::line::LineFormat;
@@ -186,6 +186,12 @@ impl Daemon {
         self.set_traces(config.traces);
         if let Some(outbox) = &self.outbox {
             outbox.reload(config.alerting.channels.clone()).await;
+        }
+        let controls = config.alerting.controls.clone();
+        let controls = controls.unwrap_or_else(control::usual);
+        if controls != self.asker.controls {
+            self.asker.replace(controls);
+            self.desk.set_controls(&self.asker.worked(""));
         }
         let words = self.settings.words();
         let targets = Arc::clone(&self.fleet.targets);

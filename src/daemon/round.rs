@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::inquiry::Subject;
-use super::{Daemon, RESULTS, Started, control};
+use super::{Daemon, RESULTS, Started, control, heartbeat};
 use crate::model::{ProbeResult, Target};
 use crate::schedule::DueQueue;
 
@@ -55,11 +55,11 @@ impl Daemon {
             if cut {
                 self.look_at_controls().await;
             }
+            let result = self.take_in(done, &mut background);
             if let Some(slot) = index.and_then(|index| results.get_mut(index)) {
                 finished += usize::from(slot.is_none());
-                *slot = Some(Arc::clone(&done.result));
+                *slot = result;
             }
-            self.take_in(done, &mut background);
             // Nothing is asked for any more: the runner ends when nobody can.
             if finished >= count && self.desk.suspects().next().is_none() {
                 self.requests = mpsc::channel(1).0;
@@ -74,6 +74,11 @@ impl Daemon {
             && !stop.is_cancelled()
         {
             outbox.drain(DELIVERY).await;
+        }
+        if let Some(heartbeat) = &self.settings.alerting.heartbeat
+            && results.iter().any(Option::is_some)
+        {
+            heartbeat::beat_once(heartbeat, |text| self.warn(text)).await;
         }
         self.end(started).await;
         results

@@ -52,6 +52,9 @@ pub struct Notice {
     pub links: Vec<Link>,
     /// The command that repeats the probe.
     pub command: Option<String>,
+    /// The command that takes the incident.
+    #[serde(default)]
+    pub take: Option<String>,
 }
 
 impl Notice {

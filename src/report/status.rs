@@ -277,6 +277,7 @@ mod tests {
                 endpoint: None,
                 links: Vec::new(),
                 command: None,
+                take: None,
             },
             attempts: 3,
             first_attempt_at: Some(at(108)),

@@ -10,6 +10,8 @@ use super::salvage::readable_as;
 pub const HEARTBEAT: &str = "heartbeat";
 /// Why the file that was read last changed nothing; no such fact when it was taken in.
 pub const RELOAD_ERROR: &str = "reload_error";
+/// The controls that have ever worked, a line each.
+pub const CONTROLS: &str = "controls";
 /// What is, or was last, wrong with the store, as a sentence.
 pub const STORE_TROUBLE: &str = "store_trouble";
 

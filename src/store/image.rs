@@ -98,6 +98,9 @@ impl Image {
             image.incidents.insert(open.id.clone(), open);
         }
         for undelivered in notice::undelivered(from)? {
+            for head in notice::last_of(from, &undelivered.notice.incident.id)? {
+                image.notices.entry(head.key()).or_insert(head);
+            }
             image.notices.insert(undelivered.key(), undelivered);
         }
         image.orders = orders::standing(from, now)?;
@@ -164,9 +167,15 @@ impl Image {
 
     fn heads(&self) -> Vec<Head> {
         let mut heads: Vec<Head> = Vec::new();
+        // Of those that have ended, as long as somebody has not been told.
+        let undone = self.notices.values().filter(|notice| !notice.is_done());
+        let untold: BTreeSet<_> = undone
+            .map(|notice| notice.notice.incident.id.clone())
+            .collect();
         // In the order of incident, channel, sequence: the last of each is the head.
         for ((incident, channel, _), notice) in &self.notices {
-            if self.incidents.get(incident).is_none_or(ended) {
+            let is_open = !self.incidents.get(incident).is_none_or(ended);
+            if !is_open && !untold.contains(incident) {
                 continue;
             }
             match heads.last_mut() {

@@ -123,5 +123,6 @@ pub(super) fn notice(incident: &Incident, channel: &str, sequence: u32) -> Notic
         endpoint: None,
         links: Vec::new(),
         command: None,
+        take: None,
     }
 }

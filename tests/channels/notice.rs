@@ -98,6 +98,7 @@ impl Written {
             endpoint: self.endpoint.as_deref().map(Text::from),
             links: self.links.clone(),
             command: self.command.clone(),
+            take: None,
         }
     }
 }

@@ -243,6 +243,7 @@ pub(crate) fn notice(incident: &Incident, channel: &str, sequence: u32) -> Notic
         endpoint: None,
         links: Vec::new(),
         command: Some("mcpprobe check".to_owned()),
+        take: None,
     }
 }
 

@@ -95,6 +95,12 @@ impl Channel {
         Self { settings, http }
     }
 
+    /// Whether the configuration says the same of both. `Debug` shows everything but secrets.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (one, other) = (&self.settings, &other.settings);
+        one.secrets == other.secrets && format!("{one:?}") == format!("{other:?}")
+    }
+
     /// What the configuration says of it.
     pub fn settings(&self) -> &ChannelSettings {
         &self.settings
