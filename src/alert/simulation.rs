@@ -487,7 +487,8 @@ proptest! {
         let mut desk = ledger.restarted(desk, &shape, &silences, now);
         let calm = (0..200).flat_map(|_| {
             let all = (0..TARGETS).map(|n| Event::Probe(n, Found::Up));
-            [Event::Control(true)].into_iter().chain(all)
+            // As by cron: each round is a run of its own.
+            [Event::Restart, Event::Control(true)].into_iter().chain(all)
         });
         for event in events.into_iter().chain(calm) {
             now += Duration::from_secs(5);

@@ -7,6 +7,7 @@ mod correlate;
 mod explain;
 mod history;
 mod incidents;
+mod lines;
 mod live;
 mod replay;
 mod silence;

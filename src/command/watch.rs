@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::lines::Lines;
 use super::live::{Drawer, LiveView};
 use super::{Exit, Hangup, Trouble, cancelled_by_signals, check, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
@@ -87,11 +88,13 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         output: Arc::clone(&output),
         board: drawer.as_ref().map(Drawer::board),
     })
-    .await?;
+    .await
+    .inspect_err(|_| output.flush())?;
     let targets = daemon.targets();
-    let started = Started::start(targets.iter().map(AsRef::as_ref))?;
+    let started =
+        Started::start(targets.iter().map(AsRef::as_ref)).inspect_err(|_| output.flush())?;
     if args.once {
-        return Ok(once(&args, daemon, started, stop, &targets).await);
+        return Ok(once(&args, daemon, started, stop, &targets, &*output).await);
     }
     let now = SystemTime::now();
     let watching = watching(&targets, &args.file.display().to_string());
@@ -105,6 +108,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         output.warning(&line::message(format, now, "info", &text));
     }
     daemon.watch(started, stop).await;
+    output.flush();
     drop(drawer);
     Ok(Exit::Ok)
 }
@@ -128,9 +132,11 @@ async fn once(
     started: Started,
     stop: CancellationToken,
     targets: &[Arc<Target>],
+    output: &dyn Output,
 ) -> Exit {
     let (started_at, begun) = (SystemTime::now(), Instant::now());
     let results = daemon.round(started, stop).await;
+    output.flush();
     let report = CheckReport {
         started_at,
         duration: begun.elapsed(),
@@ -165,7 +171,7 @@ fn fire_until_resolved(config: &mut Config) {
 fn output(args: &WatchArgs) -> Result<(Arc<dyn Output>, Option<Drawer>), String> {
     let lines_only = args.once || args.no_live || args.log_format == LogFormat::Json;
     if lines_only || !terminal::can_be_drawn_on() {
-        return Ok((Arc::new(Streams), None));
+        return Ok((Arc::new(Lines::start()?), None));
     }
     let (view, drawer) = LiveView::start()?;
     Ok((view, Some(drawer)))
@@ -190,19 +196,6 @@ fn waiting(targets: &[Arc<Target>], now: SystemTime) -> Option<String> {
         1 => format!("{name} waits for its `cron`: it is first probed at {at}"),
         count => format!("{count} servers wait for their `cron`: {name} is the first, at {at}"),
     })
-}
-
-/// stdout and stderr.
-struct Streams;
-
-impl Output for Streams {
-    fn event(&self, line: &str) {
-        terminal::print(&format!("{line}\n"));
-    }
-
-    fn warning(&self, line: &str) {
-        terminal::print_error(line);
-    }
 }
 
 #[cfg(test)]

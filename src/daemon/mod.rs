@@ -76,6 +76,8 @@ pub trait Output: Send + Sync {
     fn event(&self, line: &str);
     /// Something about mcpprobe itself.
     fn warning(&self, line: &str);
+    /// The end has come: what waits is written, if somebody takes it.
+    fn flush(&self) {}
 }
 
 /// Reads the configuration again; what is wrong with it as a text of several lines.
