@@ -292,12 +292,19 @@ pub(super) fn refuse_newer_unopened(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Whether the file still begins as a store does, as far as the log does not say better. A connection that is open
-/// would tell from its memory, a new one has to look.
+/// Whether the file still begins as a store does, and each table of it, as far as the log does not say better. A
+/// connection that is open would tell from its memory, a new one has to look.
 pub(super) fn look_at_head(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    version(&connection).map(drop)
+    version(&connection)?;
+    let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    let names = tables.query_map([], |row| row.get::<_, String>(0))?;
+    for name in names {
+        let first = format!("SELECT 1 FROM \"{}\" LIMIT 1", name?.replace('"', "\"\""));
+        connection.prepare(&first)?.exists([])?;
+    }
+    Ok(())
 }
 
 /// The first bytes of every SQLite file, and where its head has the version.
@@ -319,7 +326,11 @@ fn known_version(connection: &Connection, path: &Path) -> Result<i32, OpenError>
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if found < 0 || tables > 0 {
-            return Err(OpenError::Foreign);
+            // Unless it was made between the two questions.
+            return match version(connection)? {
+                made @ 1..=VERSION if found == 0 => Ok(made),
+                _ => Err(OpenError::Foreign),
+            };
         }
     }
     Ok(found)
