@@ -12,8 +12,8 @@ use super::isolation::{Isolation, LEAST_TARGETS, LastSeen, Turned};
 use super::machine::{Rules, Seen, Watched, resolved};
 use crate::model::{
     AlertChange, Alerting, ChannelSettings, Delivery, DeliveryOutcome, Endpoint, Incident,
-    IncidentKind, Layer, Link, Maintenance, Notice, NoticeEvent, Orders, ProbeResult, Reason,
-    Resolution, Route, Silence, State, Target, Text, TimelineEntry, TimelineKind, TraceId, Verdict,
+    IncidentKind, Layer, Link, Maintenance, Notice, NoticeEvent, Orders, Reason, Resolution, Route,
+    Silence, State, Target, Text, TimelineEntry, TimelineKind, TraceId, Verdict,
 };
 
 /// How long a notice waits for the parent's own probe, which is asked for at once: a hanging one takes its timeout, 10 s
@@ -78,36 +78,6 @@ struct Told {
     ended: Option<Incident>,
 }
 
-/// What a probe found, as far as alerting goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observation {
-    /// Its start.
-    pub at: SystemTime,
-    /// What it found the target to be.
-    pub state: State,
-    /// The layer that failed, or whose expectation did not hold.
-    pub failed_layer: Option<Layer>,
-    /// Why.
-    pub reason: Option<Reason>,
-    /// Why, in a sentence.
-    pub message: Text,
-    /// Its trace.
-    pub trace_id: TraceId,
-}
-
-impl From<&ProbeResult> for Observation {
-    fn from(result: &ProbeResult) -> Self {
-        Self {
-            at: result.started_at,
-            state: result.state,
-            failed_layer: result.failed_layer(),
-            reason: result.reason(),
-            message: result.message().cloned().unwrap_or_default(),
-            trace_id: result.trace_id,
-        }
-    }
-}
-
 /// What a result makes of its target, and what is to be remembered and done.
 #[derive(Debug, Default)]
 pub struct Reaction {
@@ -148,10 +118,10 @@ impl Desk {
         alerting: Alerting,
         targets: &[Arc<Target>],
         words: Words,
-        mut remembered: impl FnMut(&str) -> Remembered,
+        mut remembered: impl FnMut(&Target) -> Remembered,
     ) -> Self {
         let mut watched = |target: &Arc<Target>| {
-            let known = remembered(&target.name);
+            let known = remembered(target);
             Watched::remembered(
                 known.state,
                 known.since,
@@ -320,7 +290,7 @@ impl Desk {
     }
 
     /// A result may be the prober's own fault: the controls have to be asked before it is taken in.
-    pub fn needs_controls(&self, index: usize, found: &Observation) -> bool {
+    pub fn needs_controls(&self, index: usize, found: &Seen) -> bool {
         let remote = self.seats.get(index).is_some_and(|seat| seat.remote);
         remote && is_cut(found) && self.isolation.can_tell() && self.enough_remote()
     }
@@ -338,7 +308,7 @@ impl Desk {
     }
 
     /// Takes in a result.
-    pub fn observe(&mut self, index: usize, found: Observation, now: SystemTime) -> Reaction {
+    pub fn observe(&mut self, index: usize, mut found: Seen, now: SystemTime) -> Reaction {
         let mut reaction = Reaction::default();
         let Some(seat) = self.seats.get_mut(index) else {
             return reaction;
@@ -355,16 +325,11 @@ impl Desk {
         let Some(seat) = self.seats.get_mut(index) else {
             return reaction;
         };
-        let state = if ours { State::Unknown } else { found.state };
-        let seen = Seen {
-            at: found.at,
-            state,
-            failed_layer: found.failed_layer,
-            reason: found.reason,
-            message: found.message,
-            trace_id: found.trace_id,
-            doubtful,
-        };
+        if ours {
+            found.state = State::Unknown;
+        }
+        found.doubtful = doubtful;
+        let seen = found;
         seat.note(&seen);
         let before = seat.watched.state;
         let was_down = seat.is_down();
@@ -390,7 +355,7 @@ impl Desk {
             reaction.requests.push((parent, Duration::ZERO));
         }
         let seat = &*seat;
-        reaction.state = state;
+        reaction.state = seen.state;
         reaction.before = before;
         reaction.shown = seat.watched.state;
         reaction.since = seat.watched.since;
@@ -1005,7 +970,7 @@ fn word(text: &str) -> String {
 }
 
 /// It failed in a way that a dead network of our own would explain.
-fn is_cut(found: &Observation) -> bool {
+fn is_cut(found: &Seen) -> bool {
     found.state.failed()
         && found.failed_layer == Some(Layer::Transport)
         && !matches!(

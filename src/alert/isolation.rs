@@ -91,7 +91,7 @@ impl Isolation {
         self.doubt = None;
         self.dismissed = false;
         if !works.is_empty() && !works.contains(&true) {
-            // After a restart nothing is known to have worked.
+            // None of them has ever worked that is still asked.
             return None;
         }
         self.isolated.take().map(|_| {
@@ -114,6 +114,8 @@ impl Isolation {
     /// The wall clock has jumped, by a suspend or by being set.
     pub(super) fn jumped(&mut self, now: SystemTime) {
         self.jumped = Some(now);
+        // Noted by another clock: set back by an hour, every probe of that hour would have started before it.
+        self.ended = None;
     }
 
     /// Ends the doubt where the last results allow it.

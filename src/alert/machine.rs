@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::track::{Sample, Settled, Track};
 use crate::model::{
-    AlertChange, Count, Frequency, Incident, IncidentKind, Layer, Policy, Reason, Resolution,
-    Severities, State, Text, TimelineEntry, TimelineKind, TraceId, spoken,
+    AlertChange, Count, Frequency, Incident, IncidentKind, Layer, Policy, ProbeResult, Reason,
+    Resolution, Severities, State, Text, TimelineEntry, TimelineKind, TraceId, spoken,
 };
 
 /// What a probe found, as far as alerting goes.
@@ -26,8 +26,23 @@ pub struct Seen {
     pub message: Text,
     /// Its trace.
     pub trace_id: TraceId,
-    /// It failed in a way that the prober's own network may be the cause of, and that has not been ruled out.
+    /// It failed in a way that the prober's own network may be the cause of, and that has not been ruled out. The desk
+    /// finds that out.
     pub doubtful: bool,
+}
+
+impl From<&ProbeResult> for Seen {
+    fn from(result: &ProbeResult) -> Self {
+        Self {
+            at: result.started_at,
+            state: result.state,
+            failed_layer: result.failed_layer(),
+            reason: result.reason(),
+            message: result.message().cloned().unwrap_or_default(),
+            trace_id: result.trace_id,
+            doubtful: false,
+        }
+    }
 }
 
 /// When trouble becomes an incident, and how bad it is.

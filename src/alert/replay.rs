@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Desk, Observation, Reaction, Remembered, Words};
+use super::{Desk, Reaction, Remembered, Seen, Words};
 use crate::model::{AlertChange, Alerting, Incident, Notice, Orders, Silence, Target};
 
 /// How often time alone is looked at between two probes.
@@ -48,7 +48,7 @@ impl Replay {
 
     /// Takes in a recorded probe that ended at `now`; they come in that order. A `confirmation` that this policy would
     /// not have asked for tells it nothing.
-    pub fn probe(&mut self, server: &str, found: Observation, confirmation: bool, now: SystemTime) {
+    pub fn probe(&mut self, server: &str, found: Seen, confirmation: bool, now: SystemTime) {
         let Some(index) = self.places.get(server).copied() else {
             return;
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
-use super::{Desk, Observation, Reaction, Remembered, Words};
+use super::{Desk, Reaction, Remembered, Seen, Words};
 use crate::model::{
     Acknowledgement, AlertChange, Alerting, ChannelKind, ChannelSettings, Delivery,
     DeliveryOutcome, Incident, IncidentKind, Layer, Notice, NoticeEvent, Orders, Policy, Reason,
@@ -32,7 +32,7 @@ enum Found {
 }
 
 impl Found {
-    fn observed(self, at: SystemTime) -> Observation {
+    fn observed(self, at: SystemTime) -> Seen {
         let (state, failed) = match self {
             Self::Up => (State::Up, None),
             Self::Slow => (
@@ -46,13 +46,14 @@ impl Found {
             ),
             Self::Unknown => (State::Unknown, None),
         };
-        Observation {
+        Seen {
             at,
             state,
             failed_layer: failed.map(|(layer, _)| layer),
             reason: failed.map(|(_, reason)| reason),
             message: Text::default(),
             trace_id: TraceId::random(),
+            doubtful: false,
         }
     }
 }
@@ -395,7 +396,8 @@ impl Ledger {
             world.alerting.clone(),
             &world.targets,
             Words::default(),
-            |n| {
+            |target| {
+                let n = &target.name;
                 let (state, since, memory) = self.memories.get(n).cloned().unwrap_or_default();
                 Remembered {
                     state,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Exit, Trouble, load, terminal};
-use crate::alert::{Observation, Replay};
+use crate::alert::{Replay, Seen};
 use crate::cli::{Format, ReplayArgs};
 use crate::model::{State, Target};
 use crate::report;
@@ -23,7 +23,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<Exit, Trouble> {
     for probe in reader.recorded(since)? {
         let probe = probe?;
         probes += 1;
-        let found = Observation {
+        let found = Seen {
             at: probe.started_at,
             state: if probe.isolated {
                 State::Unknown
@@ -34,6 +34,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<Exit, Trouble> {
             reason: probe.reason,
             message: probe.message.unwrap_or_default(),
             trace_id: probe.trace_id,
+            doubtful: false,
         };
         replay.probe(&probe.target, found, probe.confirmation, probe.ended_at);
     }

@@ -29,11 +29,7 @@ impl Daemon {
             self.finished();
             return;
         };
-        let waits = self.asker.holds(&ended.target.name)
-            || self.fleet.index_of(&ended.target).is_some_and(|index| {
-                self.desk
-                    .needs_controls(index, &ended.result.as_ref().into())
-            });
+        let waits = self.asker.holds(&ended.target.name) || self.needs_controls(&ended);
         if waits {
             self.asker.hold(ended);
             self.ask_controls(background);
@@ -42,13 +38,23 @@ impl Daemon {
         }
     }
 
+    /// Whether the controls have to be asked before this counts.
+    pub(super) fn needs_controls(&self, ended: &Ended) -> bool {
+        let index = || self.fleet.index_of(&ended.target);
+        ended.result.state.failed()
+            && index().is_some_and(|index| {
+                let found = ended.result.as_ref().into();
+                self.desk.needs_controls(index, &found)
+            })
+    }
+
     /// Something is over: for those who look whether we get on.
     fn finished(&self) {
         self.progress.finished(Instant::now());
     }
 
-    /// Takes in one result: desk, store, spans, and who waits for it.
-    /// Answers the result as it counts: a failure of our own is `unknown`.
+    /// Takes in one result: desk, store, spans, and who waits for it. Answers it as it counts: a failure of our own is
+    /// `unknown`.
     pub(super) fn take_in(
         &mut self,
         ended: Ended,
@@ -186,6 +192,9 @@ impl Daemon {
 
     /// Tells of incidents in lines, and has the backend asked about new ones.
     pub(super) fn say_changes(&mut self, changes: &[AlertChange]) {
+        if changes.is_empty() {
+            return;
+        }
         let now = SystemTime::now();
         for incident in opened(changes) {
             if let Some(server) = &incident.server
@@ -266,10 +275,7 @@ impl Daemon {
     /// A store that could not be read at the start tells now what it knew.
     pub(super) fn adopt(&mut self, recalled: Recalled) {
         let now = SystemTime::now();
-        for head in &recalled.heads {
-            let known = [(head.channel.clone(), super::known_by(head))];
-            self.desk.remember_told(&head.incident, known, 0);
-        }
+        self.remember_told(&recalled);
         for incident in recalled.incidents {
             let changes = self.desk.adopt(incident, now);
             self.commit(changes);
@@ -352,16 +358,20 @@ impl Daemon {
         let before = self.desk.worked_controls();
         let reaction = self.desk.observe_controls(works, SystemTime::now());
         self.react(reaction);
-        let worked = self.desk.worked_controls();
-        if worked != before {
-            let worked = self.asker.controls.iter().zip(worked);
-            let names = worked.filter(|(_, worked)| *worked);
-            let names: Vec<_> = names.map(|(control, _)| control.to_string()).collect();
+        if self.desk.worked_controls() != before {
             self.writer.write(Write::Fact {
                 key: fact::CONTROLS.to_owned(),
-                value: Some(names.join("\n")),
+                value: Some(self.names_of_worked()),
             });
         }
+    }
+
+    /// The controls that have ever worked, a line each.
+    pub(super) fn names_of_worked(&self) -> String {
+        let controls = self.asker.controls.iter().zip(self.desk.worked_controls());
+        let worked = controls.filter(|(_, worked)| *worked);
+        let names: Vec<_> = worked.map(|(control, _)| control.to_string()).collect();
+        names.join("\n")
     }
 }
 

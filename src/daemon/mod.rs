@@ -205,11 +205,12 @@ impl Daemon {
         sender.set(outbox.sender()).ok();
         let controls = config.alerting.controls.clone();
         let asker = Asker::new(controls.unwrap_or_else(control::usual));
+        let mut open = open_by_server(&recalled);
         let mut desk = Desk::new(
             config.alerting.clone(),
             &targets,
             settings.words(),
-            |name| remembered(name, &recalled, &targets),
+            |target| remembered(target, &recalled, &mut open),
         );
         let worked = recalled.facts.get(fact::CONTROLS);
         desk.set_controls(&asker.worked(worked.map_or("", String::as_str)));
@@ -262,7 +263,15 @@ impl Daemon {
             }
             self.show(index, None);
         }
-        self.remember_told(recalled).await;
+        self.remember_told(recalled);
+        if let Some(own) = recalled.incidents.iter().find(|i| i.server.is_none()) {
+            self.desk.remember_isolated(own.clone());
+        }
+        let (store, open) = (self.settings.store.clone(), recalled.incidents.clone());
+        let last = tokio::task::spawn_blocking(move || last_notices(&store, &open)).await;
+        if let Some(outbox) = &self.outbox {
+            outbox.firing(last.unwrap_or_default()).await;
+        }
         let now = SystemTime::now();
         // A verdict that was still provisional when the last run ended is asked for again.
         for incident in &recalled.incidents {
@@ -296,7 +305,7 @@ impl Daemon {
     }
 
     /// What the channels have been told before this run.
-    async fn remember_told(&mut self, recalled: &Recalled) {
+    fn remember_told(&mut self, recalled: &Recalled) {
         let mut heads: BTreeMap<&str, Vec<(String, Head)>> = BTreeMap::new();
         for head in &recalled.heads {
             let known = (head.channel.clone(), known_by(head));
@@ -324,14 +333,6 @@ impl Daemon {
         }
         for incident in ended.into_values() {
             self.desk.remember_ended(incident.clone());
-        }
-        if let Some(own) = recalled.incidents.iter().find(|i| i.server.is_none()) {
-            self.desk.remember_isolated(own.clone());
-        }
-        let (store, open) = (self.settings.store.clone(), recalled.incidents.clone());
-        let last = tokio::task::spawn_blocking(move || last_notices(&store, &open)).await;
-        if let Some(outbox) = &self.outbox {
-            outbox.firing(last.unwrap_or_default()).await;
         }
     }
 
@@ -649,20 +650,28 @@ fn inquiry(
     }))
 }
 
+/// Open incidents by the server that they are about.
+type OpenByServer = HashMap<String, Vec<Incident>>;
+
+fn open_by_server(recalled: &Recalled) -> OpenByServer {
+    let mut open = OpenByServer::new();
+    for incident in &recalled.incidents {
+        if let Some(server) = &incident.server {
+            open.entry(server.clone())
+                .or_default()
+                .push(incident.clone());
+        }
+    }
+    open
+}
+
 /// What the store remembers of a target, for the desk.
-fn remembered(name: &str, recalled: &Recalled, targets: &[Arc<Target>]) -> Remembered {
-    let Some(target) = targets.iter().find(|target| target.name == name) else {
-        return Remembered::default();
-    };
+fn remembered(target: &Target, recalled: &Recalled, open: &mut OpenByServer) -> Remembered {
     let (status, remembered) = recalled.target(target);
-    let open = recalled.incidents.iter();
     Remembered {
         state: status.state,
         since: status.since,
-        open: open
-            .filter(|incident| incident.server.as_deref() == Some(name))
-            .cloned()
-            .collect(),
+        open: open.remove(&target.name).unwrap_or_default(),
         memory: remembered.memory,
     }
 }

@@ -190,8 +190,9 @@ impl Daemon {
         let controls = config.alerting.controls.clone();
         let controls = controls.unwrap_or_else(control::usual);
         if controls != self.asker.controls {
+            let known = self.names_of_worked();
             self.asker.replace(controls);
-            self.desk.set_controls(&self.asker.worked(""));
+            self.desk.set_controls(&self.asker.worked(&known));
         }
         let words = self.settings.words();
         let targets = Arc::clone(&self.fleet.targets);

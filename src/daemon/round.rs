@@ -48,11 +48,7 @@ impl Daemon {
                 continue;
             };
             let index = self.fleet.index_of(&done.target);
-            let cut = index.is_some_and(|index| {
-                self.desk
-                    .needs_controls(index, &done.result.as_ref().into())
-            });
-            if cut {
+            if self.needs_controls(&done) {
                 self.look_at_controls().await;
             }
             let result = self.take_in(done, &mut background);
