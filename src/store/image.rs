@@ -120,9 +120,11 @@ impl Image {
             image.incidents.insert(open.id.clone(), open);
         }
         for notice in notice::readable(from) {
-            if !notice.is_done() || image.incidents.contains_key(&notice.notice.incident.id) {
-                image.notices.insert(notice.key(), notice);
-            }
+            image.notices.insert(notice.key(), notice);
+        }
+        let incidents = image.notices.keys().map(|(of, ..)| of.clone());
+        for incident in incidents.collect::<BTreeSet<_>>() {
+            image.forget_done(&incident);
         }
         image.facts = fact::readable(from).into_iter().collect();
         image.hear(orders::readable(from, now));
@@ -361,7 +363,7 @@ impl Image {
         }
     }
 
-    /// Forgets an incident's notices that are done, but for the heads while it is open.
+    /// Forgets an incident's notices that are done, but for the heads while it is open, or somebody is not told.
     fn forget_done(&mut self, incident: &str) {
         let open = self
             .incidents
@@ -374,11 +376,12 @@ impl Image {
             .take_while(|((of, ..), _)| of == incident)
             .map(|(key, notice)| (key.clone(), notice.is_done()))
             .collect();
+        let heads_count = open || keys.iter().any(|(_, done)| !done);
         for (at, (key, done)) in keys.iter().enumerate() {
             let head = keys
                 .get(at + 1)
                 .is_none_or(|((_, next, _), _)| *next != key.1);
-            if *done && !(open && head) {
+            if *done && !(heads_count && head) {
                 self.notices.remove(key);
             }
         }

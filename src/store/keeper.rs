@@ -731,6 +731,19 @@ mod tests {
     }
 
     impl World {
+        fn new(path: PathBuf) -> Self {
+            Self {
+                keeper: keeper(&path),
+                path,
+                now: Instant::now(),
+                seconds: 10,
+                probes: 0,
+                sequences: [[0; 2]; 3],
+                rounds: [0; 3],
+                open: [false; 3],
+            }
+        }
+
         fn id(&self, n: usize) -> String {
             format!("i{n}-{}", self.rounds[n])
         }
@@ -880,26 +893,38 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
         fn a_restart_knows_what_the_run_before_knew_whatever_the_disk_did(ops in proptest::collection::vec(op(), 1..40)) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("s.db");
-            let mut world = World {
-                keeper: keeper(&path),
-                path,
-                now: Instant::now(),
-                seconds: 10,
-                probes: 0,
-                sequences: [[0; 2]; 3],
-                rounds: [0; 3],
-                open: [false; 3],
-            };
+            let mut world = World::new(path);
             for op in ops {
                 world.happen(op);
             }
             world.restart();
         }
+    }
+
+    #[test]
+    fn heads_of_an_ended_incident_are_kept_while_somebody_is_not_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        let mut world = World::new(path);
+        for op in [
+            Op::Open(0, false),
+            Op::Notice(0, 0),
+            Op::Notice(0, 1),
+            Op::Deliver(0, 1, 0),
+            Op::End(0),
+            Op::Restart,
+        ] {
+            world.happen(op);
+        }
+        assert_eq!(world.keeper.recalled().heads.len(), 2);
+        world.happen(Op::Deliver(0, 0, 0));
+        assert_eq!(world.keeper.recalled().heads, []);
+        world.restart();
     }
 
     #[test]
