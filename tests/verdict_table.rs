@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use mcpprobe::correlate::judge;
 use mcpprobe::model::{
-    BackendState, Evidence, FailedProbe, Judgement, Layer, PassedProbe, Rule, ServerSpan, SpanId,
-    SpanKind, Text, TraceId, Verdict, Window,
+    BackendState, Coverage, Evidence, FailedProbe, Judgement, Layer, PassedProbe, Rule, ServerSpan,
+    SpanId, SpanKind, Text, TraceId, Verdict, Window,
 };
 
 const TABLE: &str = include_str!("data/verdicts.toml");
@@ -124,6 +124,7 @@ struct Row {
     passed_without_spans: Option<Vec<f64>>,
     #[serde(default)]
     service_unknown: bool,
+    coverage: Option<Kept>,
     service_shared_with: Option<String>,
     #[serde(default)]
     candidates: BTreeSet<String>,
@@ -133,6 +134,14 @@ struct Row {
     silence_to: Option<f64>,
     #[serde(default)]
     spans: Vec<Spans>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kept {
+    Unknown,
+    Sampled,
+    RetentionFiltered,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -281,6 +290,12 @@ impl Row {
                 Backend::Truncated => {
                     BackendState::Truncated("1500 traces and perhaps more".into())
                 }
+            },
+            coverage: match &self.coverage {
+                None => Coverage::Full,
+                Some(Kept::Unknown) => Coverage::Unknown,
+                Some(Kept::Sampled) => Coverage::Sampled("1 in 10".into()),
+                Some(Kept::RetentionFiltered) => Coverage::RetentionFiltered("15 minutes".into()),
             },
             service: (!self.service_unknown).then(|| SERVICE.into()),
             service_shared_with: self.service_shared_with.as_ref().map(Text::new),

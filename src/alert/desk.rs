@@ -43,13 +43,16 @@ pub struct Desk {
     words: Words,
 }
 
+/// Where a person sees the trace of a probe: by the target's name, the trace and its time.
+pub type TracePage = Arc<dyn Fn(&str, TraceId, SystemTime) -> Option<String> + Send + Sync>;
+
 /// What notices say besides the incident.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Words {
     /// The configuration's path, for the command that repeats a probe.
     pub file: String,
-    /// The trace backend's page of a trace: what stands before the id.
-    pub trace_page: Option<String>,
+    /// The page of a trace in its backend.
+    pub trace_page: Option<TracePage>,
 }
 
 /// One target.
@@ -950,13 +953,18 @@ impl Words {
     }
 
     fn links(&self, incident: &Incident) -> Vec<Link> {
-        let page = self.trace_page.as_ref().zip(incident.trace_id);
-        page.map(|(page, trace)| Link {
-            name: "trace".to_owned(),
-            url: format!("{page}{trace}"),
-        })
-        .into_iter()
-        .collect()
+        let page = || {
+            let page = self.trace_page.as_ref()?;
+            let server = incident.server.as_deref()?;
+            page(server, incident.trace_id?, incident.first_failed_at)
+        };
+        page()
+            .map(|url| Link {
+                name: "trace".to_owned(),
+                url,
+            })
+            .into_iter()
+            .collect()
     }
 }
 

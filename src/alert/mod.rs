@@ -21,7 +21,7 @@ pub mod text;
 mod track;
 
 pub use channel::{Channel, Failure, http_client};
-pub use desk::{Desk, Reaction, Remembered, Words};
+pub use desk::{Desk, Reaction, Remembered, TracePage, Words};
 pub use head::Head;
 pub use machine::{Memory, Rules, Seen, Step, Watched};
 pub use message::Message;

@@ -6,32 +6,25 @@ use std::time::{Duration, SystemTime};
 use super::{Exit, Trouble, load, terminal};
 use crate::cli::{CorrelateArgs, Format};
 use crate::config::Config;
-use crate::correlate::Jaeger;
-use crate::daemon::{Inquiry, Subject};
+use crate::daemon::{Inquiry, Source, Subject};
 use crate::report;
 use crate::store::Reader;
 
 /// The year 2000: nothing that can be asked about is older.
 const OLDEST: Duration = Duration::from_secs(946_684_800);
 
-/// The backend's name in JSON: the word of `[traces] backend`.
-const BACKEND: &str = "jaeger";
-
 pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
     let subject = subject(args, &config)?;
-    let Some(settings) = config.traces else {
+    if config.traces.is_empty() {
         return Err(Trouble::Sentence(format!(
             "{} has no [traces]: there is no backend to ask",
             args.file.display()
         )));
-    };
-    let jaeger = Jaeger::new(settings.url.clone())
-        .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
+    }
     let inquiry = Inquiry {
         store: config.store.path,
-        jaeger: Arc::new(jaeger),
-        settings,
+        sources: Source::all(&config.traces)?,
         targets: config.targets.into_iter().map(Arc::new).collect(),
     };
     let finding = inquiry.about(subject).await?;
@@ -45,7 +38,7 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, Trouble> {
                 &finding.evidence,
                 &finding.judgement,
                 finding.provisional,
-                BACKEND,
+                finding.backend,
                 &finding.queries,
             );
             report::json::document(&json)

@@ -102,7 +102,13 @@ fn quiet(config: &Config, silences: &[Silence], now: SystemTime) -> BTreeMap<Str
 /// An incident without a verdict says why it has none.
 fn explained(mut status: TargetStatus, config: &Config) -> TargetStatus {
     if status.incident.is_some() && status.verdict.is_none() {
-        let why = match &config.traces {
+        let target = config.targets.iter().find(|t| t.name == status.name);
+        let name = target.and_then(|target| target.traces.as_ref());
+        let traces = match name {
+            Some(name) => config.traces.iter().find(|traces| traces.name == *name),
+            None => config.traces.first(),
+        };
+        let why = match traces {
             None => "there is no [traces] to ask".to_owned(),
             Some(traces) => {
                 let first = traces.recheck.first().copied().unwrap_or_default();

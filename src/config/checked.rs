@@ -14,7 +14,7 @@ use super::server::ServerChecker;
 use super::store::check_store;
 use super::substitute::{Sources, Substituted, substitute};
 use super::telemetry::check_telemetry;
-use super::traces::check_traces;
+use super::traces::{self, check_traces};
 use crate::model::{Alerting, Profile};
 
 /// Judges a whole file.
@@ -27,9 +27,8 @@ pub(super) fn check(
     let has_telemetry = raw.telemetry.as_ref().is_some_and(|t| t.endpoint.is_some());
     let telemetry = check_telemetry(raw.telemetry.unwrap_or_default(), sources, out);
     let tracestate = telemetry.tracestate.clone();
-    let traces = raw
-        .traces
-        .and_then(|traces| check_traces(traces, has_telemetry, sources, out));
+    let traces = check_traces(raw.traces, has_telemetry, sources, out);
+    traces::check_names(&raw.servers, &traces, out);
     let mut checker = ServerChecker::new(&raw.defaults, &tracestate, sources, profile, out);
     checker.check_defaults();
     let targets = raw

@@ -365,6 +365,18 @@ impl<'t, 'c> Keys<'t, 'c> {
         Some(Keys::of(table, key, known, self.complaints))
     }
 
+    /// One table (`[key]`) or a list of them (`[[key]]`), each with its place.
+    pub(super) fn table_or_tables(&mut self, key: &str) -> Vec<(&'t DeTable<'t>, Range<usize>)> {
+        if self.is_table(key) {
+            let table = self.table(key);
+            return table
+                .map(|table| (table, self.span(key)))
+                .into_iter()
+                .collect();
+        }
+        self.tables(key)
+    }
+
     /// A list of tables (`[[key]]`), each with its place.
     pub(super) fn tables(&mut self, key: &str) -> Vec<(&'t DeTable<'t>, Range<usize>)> {
         let Some(value) = self.get(key) else {

@@ -3,6 +3,7 @@
 //! All complaints come at once, each with its line. Nothing here probes or connects.
 
 mod alerting;
+mod backend;
 mod channel;
 mod checked;
 mod client_tls;
@@ -70,8 +71,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
-    /// `[traces]`.
-    pub traces: Option<TracesSettings>,
+    /// `[traces]`, or every one of `[[traces]]`; the first is asked about targets that name none.
+    pub traces: Vec<TracesSettings>,
     /// `[alerting]`, `[[route]]`, `[[maintenance]]`, `[self]` and `[heartbeat]`.
     pub alerting: Alerting,
 }
@@ -345,6 +346,7 @@ impl AdHoc {
             tags: Vec::new(),
             parent: None,
             service: None,
+            traces: None,
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
     }

@@ -11,6 +11,7 @@ use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
 use super::keys::{Keys, Typed};
 use super::store::{RawStore, read_store};
+use super::traces::{RawTraces, read_traces};
 use super::{CONCURRENCY, ScheduleSettings};
 use crate::model::{EraMode, OtlpProtocol, Redirects, TraceContext};
 
@@ -37,8 +38,8 @@ const SHARED_KEYS: [&str; 20] = [
     "insecure_skip_verify",
     "expect",
 ];
-const OWN_KEYS: [&str; 8] = [
-    "name", "url", "command", "start", "env", "cwd", "service", "parent",
+const OWN_KEYS: [&str; 9] = [
+    "name", "url", "command", "start", "env", "cwd", "service", "parent", "traces",
 ];
 
 /// What `era` can be, here and in a profile.
@@ -67,7 +68,7 @@ pub(super) struct RawFile {
     pub(super) schedule: ScheduleSettings,
     pub(super) store: RawStore,
     pub(super) telemetry: Option<RawTelemetry>,
-    pub(super) traces: Option<RawTraces>,
+    pub(super) traces: Vec<RawTraces>,
     pub(super) alerting: RawAlerting,
     pub(super) channels: Vec<RawChannel>,
 }
@@ -86,6 +87,7 @@ pub(super) struct RawServer {
     pub(super) cwd: Option<Typed<String>>,
     pub(super) service: Option<Typed<String>>,
     pub(super) parent: Option<Typed<String>>,
+    pub(super) traces: Option<Typed<String>>,
     pub(super) service_attributes: Vec<Pair>,
     pub(super) every: Option<Typed<Duration>>,
     pub(super) cron: Option<Typed<String>>,
@@ -153,17 +155,6 @@ pub(super) struct RawTelemetry {
     pub(super) tracestate: Option<Typed<String>>,
 }
 
-/// `[traces]`.
-pub(super) struct RawTraces {
-    pub(super) span: Range<usize>,
-    pub(super) backend: Option<()>,
-    pub(super) has_backend: bool,
-    pub(super) has_url: bool,
-    pub(super) url: Option<Typed<String>>,
-    pub(super) window: Option<Typed<Duration>>,
-    pub(super) recheck: Option<Typed<Vec<Typed<Duration>>>>,
-}
-
 /// Reads the whole file.
 pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -> RawFile {
     let known = [
@@ -182,13 +173,9 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
     let schedule = keys.table("schedule");
     let store = keys.table("store");
     let telemetry = keys.table("telemetry");
-    let traces = keys.table("traces");
+    let traces = keys.table_or_tables("traces");
     let alerting = Tables::of(&mut keys);
     let channels = keys.tables("channel");
-    let traces_span = root
-        .get("traces")
-        .map(toml::Spanned::span)
-        .unwrap_or_default();
     RawFile {
         defaults: defaults
             .map(|table| read_defaults(table, complaints))
@@ -204,7 +191,10 @@ pub(super) fn read<'t>(root: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
             .map(|table| read_store(table, complaints))
             .unwrap_or_default(),
         telemetry: telemetry.map(|table| read_telemetry(table, complaints)),
-        traces: traces.map(|table| read_traces(table, traces_span, complaints)),
+        traces: traces
+            .into_iter()
+            .map(|(table, span)| read_traces(table, span, complaints))
+            .collect(),
         alerting: alerting.read(complaints),
         channels: channels
             .into_iter()
@@ -241,6 +231,7 @@ fn read_server<'t>(
         env: keys.text_table("env").unwrap_or_default(),
         cwd: keys.text("cwd"),
         parent: keys.text("parent"),
+        traces: keys.text("traces"),
         ..RawServer::default()
     };
     if keys.is_table("service") {
@@ -322,23 +313,5 @@ fn read_telemetry<'t>(table: &'t DeTable<'t>, complaints: &mut Vec<Complaint>) -
         cert_file: keys.text("cert_file"),
         key_file: keys.text("key_file"),
         tracestate: keys.text("tracestate"),
-    }
-}
-
-fn read_traces<'t>(
-    table: &'t DeTable<'t>,
-    span: Range<usize>,
-    complaints: &mut Vec<Complaint>,
-) -> RawTraces {
-    let known = ["backend", "url", "window", "recheck"];
-    let mut keys = Keys::of(table, "[traces]", &known, complaints);
-    RawTraces {
-        span,
-        has_backend: table.contains_key("backend"),
-        has_url: table.contains_key("url"),
-        backend: keys.word("backend", &[("jaeger", ())]),
-        url: keys.text("url"),
-        window: keys.duration("window"),
-        recheck: keys.durations("recheck"),
     }
 }

@@ -129,6 +129,7 @@ impl<'a> ServerChecker<'a> {
                 .unwrap_or_default(),
             parent: raw.parent.as_ref().map(|parent| parent.value.clone()),
             service,
+            traces: raw.traces.as_ref().map(|name| name.value.clone()),
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })
     }

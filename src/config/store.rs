@@ -90,12 +90,13 @@ pub(super) fn check_store(
         keep: Retention {
             passed,
             failures,
-            max_size: raw.max_size.and_then(|typed| size(&typed, out)),
+            max_size: raw.max_size.and_then(|typed| size(&typed, "2GB", out)),
         },
     }
 }
 
-fn size(typed: &Typed<String>, out: &mut Findings) -> Option<u64> {
+/// The bytes of `max_size`, or a complaint.
+pub(super) fn size(typed: &Typed<String>, example: &str, out: &mut Findings) -> Option<u64> {
     let split = typed.value.find(|c: char| !c.is_ascii_digit());
     let (number, unit) = typed.value.split_at(split.unwrap_or(typed.value.len()));
     let unit = UNITS.iter().find(|(name, _)| *name == unit.trim());
@@ -112,7 +113,7 @@ fn size(typed: &Typed<String>, out: &mut Findings) -> Option<u64> {
                 "`max_size` is no size of a store",
                 "has to be a whole number of MB, GB, MiB or GiB, at least 10MB",
             )
-            .help("max_size = \"2GB\""),
+            .help(format!("max_size = \"{example}\"")),
         );
     }
     bytes

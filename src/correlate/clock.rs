@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use super::jaeger::BackendSpan;
+use super::backend::BackendSpan;
 use super::span::is_own;
 use crate::model::{ServiceName, SpanId};
 
@@ -45,7 +45,7 @@ impl Skew {
 /// The middle of the service's spans against the middle of ours that they answer, the median of all. Only its own
 /// spans tell: a gateway between has another clock.
 pub(super) fn clock_skew<'t>(
-    traces: impl Iterator<Item = &'t Vec<BackendSpan>>,
+    traces: impl Iterator<Item = &'t [BackendSpan]>,
     service: &ServiceName,
 ) -> Skew {
     let middle = |span: &BackendSpan| span.start + span.duration / 2;

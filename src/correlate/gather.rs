@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::join_all;
-
+use super::backend::{Asking, Backend, BackendSpan};
 use super::clock::{Skew, clock_skew};
-use super::jaeger::{BackendSpan, Jaeger, Unavailable};
 use super::search::Search;
-use super::service::{candidates, learnt_service};
+use super::service::{by_trace, candidates, learnt_service};
 use super::span::{is_own, server_span};
 use crate::model::{
-    BackendState, Case, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
+    BackendState, Case, Coverage, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
     ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
@@ -24,17 +22,29 @@ const MAX_PASSED: usize = 12;
 /// A failed probe so young that its spans may still be on their way is left out, but for the first one.
 const OWN_SPANS_GRACE: Duration = Duration::from_secs(10);
 
-/// Asks `jaeger` everything that there is to know about `case`, as of `now`.
-pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
+/// Asks `backend` everything that there is to know about `case`, as of `now`.
+pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: SystemTime) -> Evidence {
+    let api = backend.api();
     let failed = chosen_failures(case);
     let passed: Vec<_> = case.passed.iter().take(MAX_PASSED).collect();
-    let (failed_traces, passed_traces) = tokio::join!(
-        join_all(failed.iter().map(|probe| jaeger.trace(probe.trace_id))),
-        join_all(passed.iter().map(|probe| jaeger.trace(probe.trace_id))),
-    );
-    let mut backend = BackendState::Answered;
-    let failed_traces = believe(failed_traces, &mut backend);
-    let passed_traces = believe(passed_traces, &mut backend);
+    let probes = || failed.iter().chain(&passed);
+    let ids: Vec<_> = probes().map(|probe| probe.trace_id).collect();
+    let mut state = BackendState::Answered;
+    let mut coverage = Coverage::Full;
+    let traces = match api.traces(&ids, around(probes(), case, now), asking).await {
+        Ok(answer) => {
+            if let Some(cut) = answer.cut {
+                state = BackendState::Truncated(cut);
+            }
+            answer.spans
+        }
+        Err(why) => {
+            state = BackendState::Unavailable(why);
+            Vec::new()
+        }
+    };
+    let mut failed_traces = by_trace(&ids, traces);
+    let passed_traces = failed_traces.split_off(failed.len());
     let failed = drop_too_young(failed, &failed_traces, now);
     let service = case.service.clone().or_else(|| {
         learnt_service(&passed_traces).map(|name| ServiceName {
@@ -45,31 +55,33 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
     let (mut baseline, gap) = windows(case, &failed, now);
     let silence_to = silence_end(case, gap, now);
     let skew = service.as_ref().map_or(Skew::NONE, |service| {
-        clock_skew(passed_traces.iter().chain(&failed_traces), service)
+        let traces = passed_traces.iter().chain(&failed_traces);
+        clock_skew(traces.map(Vec::as_slice), service)
     });
-    let found = match (&service, &backend) {
+    let found = match (&service, &state) {
         (Some(service), BackendState::Answered) => {
             let since = Window {
                 from: gap.from,
                 to: silence_to,
             };
             let search = Search {
-                jaeger,
+                api,
+                asking,
                 service,
                 skew,
             };
-            let mut found = search.all(since, &mut backend).await;
+            let mut found = search.all(since, &mut state, &mut coverage).await;
             found.extend(
                 search
-                    .as_far_back_as_possible(&mut baseline, &mut backend)
+                    .as_far_back_as_possible(&mut baseline, &mut state)
                     .await,
             );
             found
         }
         (None, BackendState::Answered) => {
             // Nothing to search for, but its silence must be that of a backend that answers.
-            if let Err(why) = jaeger.answers().await {
-                backend = BackendState::Unavailable(why);
+            if let Err(why) = api.answers(asking).await {
+                state = BackendState::Unavailable(why);
             }
             Vec::new()
         }
@@ -90,7 +102,8 @@ pub async fn gather(case: &Case, jaeger: &Jaeger, now: SystemTime) -> Evidence {
     let negotiation = negotiation(case, all.values());
     let passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
     Evidence {
-        backend,
+        backend: state,
+        coverage,
         ever_instrumented: case.ever_instrumented || passed.iter().any(|probe| probe.joined),
         candidates: candidates(&passed_traces, service.as_ref()),
         failed: failed
@@ -163,20 +176,18 @@ fn chosen_failures(case: &Case) -> Vec<&StoredProbe> {
         .collect()
 }
 
-/// Takes the answers that there are and remembers the first that there is not.
-fn believe(
-    answers: Vec<Result<Vec<BackendSpan>, Unavailable>>,
-    backend: &mut BackendState,
-) -> Vec<Vec<BackendSpan>> {
-    answers
-        .into_iter()
-        .map(|answer| {
-            answer.unwrap_or_else(|why| {
-                *backend = BackendState::Unavailable(why);
-                Vec::new()
-            })
-        })
-        .collect()
+/// From the earliest of these probes until now: when their traces were.
+fn around<'p>(
+    probes: impl Iterator<Item = &'p &'p StoredProbe>,
+    case: &Case,
+    now: SystemTime,
+) -> Window {
+    let first = probes.map(|probe| probe.started_at).min();
+    let from = first.unwrap_or(case.at).min(case.at);
+    Window {
+        from,
+        to: now.max(from),
+    }
 }
 
 fn drop_too_young<'c>(

@@ -2,176 +2,51 @@
 //! "cannot say" are told apart.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::{BoxFuture, join_all};
 use serde::Deserialize;
 use url::Url;
 
-use crate::model::{ServiceName, SpanId, SpanKind, Text, TraceId, Window};
+use super::backend::{Answer, Api, Asking, BackendSpan, Unavailable, micros, ui};
+use super::http::Http;
+use crate::model::{Coverage, RemoteSettings, ServiceName, SpanKind, Text, TraceId, Window};
 
 /// For one query. A Jaeger whose storage hangs never answers at all.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Traces of one search. As many as this means that there may be more: Jaeger says nothing when it cuts.
-pub(super) const SEARCH_LIMIT: usize = 1_500;
-
-/// Bytes of one answer: a full search of ordinary traces is some 20 MB.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
+const SEARCH_LIMIT: usize = 1_500;
 
 /// A Jaeger query service.
-pub struct Jaeger {
-    client: reqwest::Client,
-    base: Url,
-    asked: Mutex<Vec<String>>,
+pub(super) struct Jaeger {
+    http: Http,
+    ui: Option<String>,
 }
-
-/// A span as Jaeger has it, ours or another's.
-#[derive(Clone, Debug)]
-pub(super) struct BackendSpan {
-    pub(super) trace_id: TraceId,
-    pub(super) span_id: SpanId,
-    pub(super) parent: Option<SpanId>,
-    pub(super) service: String,
-    pub(super) name: String,
-    pub(super) start: SystemTime,
-    pub(super) duration: Duration,
-    pub(super) tags: HashMap<String, String>,
-    pub(super) resource: HashMap<String, String>,
-}
-
-impl BackendSpan {
-    pub(super) fn tag(&self, key: &str) -> Option<&str> {
-        self.tags.get(key).map(String::as_str)
-    }
-
-    pub(super) fn kind(&self) -> SpanKind {
-        match self.tag("span.kind") {
-            Some("server") => SpanKind::Server,
-            Some("client") => SpanKind::Client,
-            _ => SpanKind::Other,
-        }
-    }
-
-    pub(super) fn is_error(&self) -> bool {
-        self.tag("error") == Some("true") || self.tag("otel.status_code") == Some("ERROR")
-    }
-
-    pub(super) fn resource_matches(&self, service: &ServiceName) -> bool {
-        service
-            .attributes
-            .iter()
-            .all(|(key, value)| self.resource.get(key) == Some(value))
-    }
-}
-
-/// The backend could not say.
-pub(super) type Unavailable = Text;
 
 impl Jaeger {
-    /// A client for the query service at `base`.
-    ///
-    /// # Errors
-    /// When no HTTP client can be made on this machine.
-    pub fn new(base: Url) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder().timeout(QUERY_TIMEOUT).build()?;
+    pub(super) fn new(settings: &RemoteSettings) -> Result<Self, String> {
         Ok(Self {
-            client,
-            base,
-            asked: Mutex::new(Vec::new()),
+            http: Http::new(settings, QUERY_TIMEOUT, None)?,
+            ui: settings.option("ui").map(str::to_owned),
         })
     }
 
-    /// The same backend with no queries remembered: one for each inquiry, which may run beside others.
-    #[must_use]
-    pub fn fresh(&self) -> Self {
-        Self {
-            client: self.client.clone(),
-            base: self.base.clone(),
-            asked: Mutex::default(),
-        }
-    }
-
-    /// The queries made so far, for the verdict's evidence; forgotten by the call.
-    pub fn take_queries(&self) -> Vec<String> {
-        self.asked
-            .lock()
-            .map(|mut asked| std::mem::take(&mut *asked))
-            .unwrap_or_default()
-    }
-
-    /// All spans of one trace; empty when there is none.
-    pub(super) async fn trace(&self, id: TraceId) -> Result<Vec<BackendSpan>, Unavailable> {
-        let url = self.url(&format!("api/traces/{id}"))?;
-        let traces = self.ask(url, true).await?;
+    async fn trace(&self, id: TraceId, asking: &Asking) -> Result<Vec<BackendSpan>, Unavailable> {
+        let url = self.http.url(&format!("api/traces/{id}"))?;
+        let traces = self.ask(url, true, asking).await?;
         Ok(spans(traces))
-    }
-
-    /// All spans of the traces in which `service` has a span in `window`, and whether there may be more.
-    pub(super) async fn search(
-        &self,
-        service: &str,
-        window: Window,
-    ) -> Result<(Vec<BackendSpan>, bool), Unavailable> {
-        let mut url = self.url("api/traces")?;
-        url.query_pairs_mut()
-            .append_pair("service", service)
-            .append_pair("start", &micros(window.from).to_string())
-            .append_pair("end", &micros(window.to).to_string())
-            .append_pair("limit", &SEARCH_LIMIT.to_string());
-        let traces = self.ask(url, false).await?;
-        let cut = traces.len() >= SEARCH_LIMIT;
-        Ok((spans(traces), cut))
-    }
-
-    /// Whether it answers at all, for when there is nothing else to ask.
-    pub(super) async fn answers(&self) -> Result<(), Unavailable> {
-        let url = self.url("api/services")?;
-        self.ask::<serde::de::IgnoredAny>(url, false)
-            .await
-            .map(drop)
-    }
-
-    fn url(&self, path: &str) -> Result<Url, Unavailable> {
-        let mut base = self.base.clone();
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
-        base.join(path)
-            .map_err(|error| Text::new(format!("{path}: {error}")))
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(
         &self,
         url: Url,
         missing_is_empty: bool,
+        asking: &Asking,
     ) -> Result<Vec<T>, Unavailable> {
-        // Relative to the base, which may hold a credential in its path.
-        let base = self.base.path().trim_end_matches('/');
-        let path = url.path().strip_prefix(base).unwrap_or_default();
-        let query = url.query().map(|query| format!("?{query}"));
-        let shown = format!("GET {path}{}", query.unwrap_or_default());
-        if let Ok(mut asked) = self.asked.lock() {
-            asked.push(shown);
-        }
-        // No trace context goes along: Jaeger would add its own spans to the very trace that is asked for.
-        let mut answer = self
-            .client
-            .get(url)
-            .send()
-            .await
-            .map_err(|error| why(&error))?;
-        let status = answer.status();
-        let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(|error| why(&error))? {
-            if body.len() + piece.len() > MAX_ANSWER {
-                return Err(Text::new(format!(
-                    "its answer is larger than {MAX_ANSWER} bytes"
-                )));
-            }
-            body.extend_from_slice(&piece);
-        }
-        let Ok(page) = serde_json::from_slice::<Page<T>>(&body) else {
+        let reply = self.http.get(url, asking).await?;
+        let status = reply.status;
+        let Ok(page) = serde_json::from_slice::<Page<T>>(&reply.body) else {
             return Err(Text::new(format!(
                 "HTTP {status} and an answer that is none of Jaeger's"
             )));
@@ -187,36 +62,66 @@ impl Jaeger {
             return Err(Text::new(format!("HTTP {status}: {}", error.msg)));
         }
         if !status.is_success() {
-            return Err(Text::new(format!("HTTP {status}")));
+            return Err(reply.refusal(""));
         }
         Ok(page.data.unwrap_or_default())
     }
 }
 
-fn why(error: &reqwest::Error) -> Text {
-    if error.is_timeout() {
-        return Text::new(format!(
-            "no answer within {}",
-            humantime::format_duration(QUERY_TIMEOUT)
-        ));
+impl Api for Jaeger {
+    fn traces<'a>(
+        &'a self,
+        ids: &'a [TraceId],
+        _around: Window,
+        asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
+        Box::pin(async move {
+            let answers = join_all(ids.iter().map(|id| self.trace(*id, asking))).await;
+            let answers: Result<Vec<_>, _> = answers.into_iter().collect();
+            Ok(Answer {
+                spans: answers?.into_iter().flatten().collect(),
+                cut: None,
+                coverage: Coverage::Full,
+            })
+        })
     }
-    if error.is_connect() {
-        return Text::new("no connection");
-    }
-    // The URL may hold credentials of the user's.
-    let mut source = std::error::Error::source(error);
-    let mut last = "the request failed".to_owned();
-    while let Some(inner) = source {
-        last = inner.to_string();
-        source = inner.source();
-    }
-    Text::new(last)
-}
 
-fn micros(at: SystemTime) -> u128 {
-    at.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_micros()
+    fn search<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        window: Window,
+        asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
+        Box::pin(async move {
+            let mut url = self.http.url("api/traces")?;
+            url.query_pairs_mut()
+                .append_pair("service", &service.name)
+                .append_pair("start", &micros(window.from).to_string())
+                .append_pair("end", &micros(window.to).to_string())
+                .append_pair("limit", &SEARCH_LIMIT.to_string());
+            let traces = self.ask(url, false, asking).await?;
+            let cut = (traces.len() >= SEARCH_LIMIT)
+                .then(|| Text::new(format!("{SEARCH_LIMIT} traces of {}", service.name)));
+            Ok(Answer {
+                spans: spans(traces),
+                cut,
+                coverage: Coverage::Full,
+            })
+        })
+    }
+
+    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move {
+            let url = self.http.url("api/services")?;
+            self.ask::<serde::de::IgnoredAny>(url, false, asking)
+                .await
+                .map(drop)
+        })
+    }
+
+    fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {
+        ui(&self.http, self.ui.as_deref(), &format!("trace/{id}"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -304,26 +209,29 @@ fn backend_span(
         .iter()
         .find(|reference| reference.ref_type == "CHILD_OF" && reference.trace_id == span.trace_id)
         .and_then(|reference| reference.span_id.parse().ok());
+    let tags = tags(&span.tags);
+    let tag = |key: &str| tags.get(key).map(String::as_str);
     Some(BackendSpan {
         trace_id: span.trace_id.parse().ok()?,
         span_id: span.span_id.parse().ok()?,
         parent,
         service: process.map(|p| p.service_name.clone()).unwrap_or_default(),
         name: span.operation_name,
+        kind: match tag("span.kind") {
+            Some("server") => SpanKind::Server,
+            Some("client") => SpanKind::Client,
+            _ => SpanKind::Other,
+        },
+        is_error: tag("error") == Some("true") || tag("otel.status_code") == Some("ERROR"),
+        message: tag("otel.status_description").map(str::to_owned),
         start: UNIX_EPOCH + Duration::from_micros(span.start_time),
         duration: Duration::from_micros(span.duration),
-        tags: tags(span.tags),
-        resource: process.map(|p| tags_of(&p.tags)).unwrap_or_default(),
+        resource: process.map(|p| self::tags(&p.tags)).unwrap_or_default(),
+        tags,
     })
 }
 
-fn tags(tags: Vec<JaegerTag>) -> HashMap<String, String> {
-    tags.into_iter()
-        .map(|tag| (tag.key, plain(&tag.value)))
-        .collect()
-}
-
-fn tags_of(tags: &[JaegerTag]) -> HashMap<String, String> {
+fn tags(tags: &[JaegerTag]) -> HashMap<String, String> {
     tags.iter()
         .map(|tag| (tag.key.clone(), plain(&tag.value)))
         .collect()

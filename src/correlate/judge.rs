@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use crate::model::{
-    BackendState, Control, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan, SpanKind,
-    Text, Verdict,
+    BackendState, Control, Coverage, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan,
+    SpanKind, Text, Verdict,
 };
 
 /// Passed probes that have to have left spans before silence means anything.
@@ -262,6 +262,11 @@ impl<'e> Bench<'e> {
             return unproven(format!(
                 "there is no silence: {since} spans of {} since the first failure, not all of one kind",
                 self.service()
+            ));
+        }
+        if let Coverage::Sampled(why) | Coverage::RetentionFiltered(why) = &self.evidence.coverage {
+            return unproven(format!(
+                "the trace backend keeps only a part of what there was ({why}), so that its silence proves nothing"
             ));
         }
         let joined = self.joined_in_a_row(from);

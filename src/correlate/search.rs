@@ -2,31 +2,38 @@
 
 use std::time::Duration;
 
+use super::backend::{Answer, Api, Asking, BackendSpan, Unavailable};
 use super::clock::Skew;
-use super::jaeger::{BackendSpan, Jaeger, SEARCH_LIMIT, Unavailable};
-use crate::model::{BackendState, ServiceName, Text, Window};
+use crate::model::{BackendState, Coverage, ServiceName, Text, Window};
 
 /// A baseline is not made shorter than this: its last quarter would hold nothing.
 const SHORTEST_BASELINE: Duration = Duration::from_secs(10);
 
 /// Searches for the spans of one service, in its own clock.
 pub(super) struct Search<'a> {
-    pub(super) jaeger: &'a Jaeger,
+    pub(super) api: &'a dyn Api,
+    pub(super) asking: &'a Asking,
     pub(super) service: &'a ServiceName,
     pub(super) skew: Skew,
 }
 
 impl Search<'_> {
     /// Every span in `window`, or the backend is not to be believed.
-    pub(super) async fn all(&self, window: Window, backend: &mut BackendState) -> Vec<BackendSpan> {
+    pub(super) async fn all(
+        &self,
+        window: Window,
+        backend: &mut BackendState,
+        coverage: &mut Coverage,
+    ) -> Vec<BackendSpan> {
         match self.once(window).await {
-            Ok((spans, false)) => spans,
-            Ok((spans, true)) => {
-                *backend = BackendState::Truncated(Text::new(format!(
-                    "{SEARCH_LIMIT} traces of {} since the last passed probe, and perhaps more",
-                    self.service.name
-                )));
-                spans
+            Ok(answer) => {
+                if let Some(cut) = answer.cut {
+                    *backend = BackendState::Truncated(Text::new(format!(
+                        "{cut} since the last passed probe, and perhaps more"
+                    )));
+                }
+                *coverage = answer.coverage;
+                answer.spans
             }
             Err(why) => {
                 *backend = BackendState::Unavailable(why);
@@ -43,31 +50,33 @@ impl Search<'_> {
         backend: &mut BackendState,
     ) -> Vec<BackendSpan> {
         loop {
-            match self.once(*baseline).await {
-                Ok((spans, false)) => return spans,
-                Ok((_, true)) if baseline.length() > SHORTEST_BASELINE => {
-                    baseline.from = baseline.to - baseline.length() / 2;
-                }
-                Ok((spans, true)) => {
-                    *backend = BackendState::Truncated(Text::new(format!(
-                        "{SEARCH_LIMIT} traces of {} in the last seconds before the failure, and perhaps more",
-                        self.service.name
-                    )));
-                    return spans;
-                }
+            let answer = match self.once(*baseline).await {
+                Ok(answer) => answer,
                 Err(why) => {
                     *backend = BackendState::Unavailable(why);
                     return Vec::new();
+                }
+            };
+            match answer.cut {
+                None => return answer.spans,
+                Some(_) if baseline.length() > SHORTEST_BASELINE => {
+                    baseline.from = baseline.to - baseline.length() / 2;
+                }
+                Some(cut) => {
+                    *backend = BackendState::Truncated(Text::new(format!(
+                        "{cut} in the last seconds before the failure, and perhaps more"
+                    )));
+                    return answer.spans;
                 }
             }
         }
     }
 
-    async fn once(&self, window: Window) -> Result<(Vec<BackendSpan>, bool), Unavailable> {
+    async fn once(&self, window: Window) -> Result<Answer, Unavailable> {
         let window = Window {
             from: self.skew.theirs(window.from),
             to: self.skew.theirs(window.to),
         };
-        self.jaeger.search(&self.service.name, window).await
+        self.api.search(self.service, window, self.asking).await
     }
 }

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use futures_util::future::join_all;
-
-use super::jaeger::{BackendSpan, Jaeger, Unavailable};
+use super::backend::{Asking, Backend, BackendSpan};
 use super::span::{has_mcp_attributes, is_foreign_mcp, is_health_check, is_own};
-use crate::model::{ServiceName, SpanKind, Text, TraceId};
+use crate::model::{ServiceName, SpanKind, Text, TraceId, Window};
 
 /// Joined traces that have to name the same service before it counts as the target's.
 const JOINED_TO_LEARN: usize = 3;
@@ -26,18 +24,20 @@ pub struct Learnt {
 /// # Errors
 /// When the backend cannot say.
 pub async fn learn(
-    jaeger: &Jaeger,
+    backend: &Backend,
     traces: &[TraceId],
+    around: Window,
     configured: Option<&ServiceName>,
 ) -> Result<Learnt, Text> {
-    let answers = join_all(traces.iter().map(|id| jaeger.trace(*id))).await;
-    let answers: Vec<_> = answers.into_iter().collect::<Result<_, Unavailable>>()?;
+    let asking = Asking::default();
+    let answer = backend.api().traces(traces, around, &asking).await?;
+    let answers = by_trace(traces, answer.spans);
     let is_targets = |span: &BackendSpan| match configured {
         Some(service) => {
             span.service == service.name
                 && span.resource_matches(service)
                 && !is_health_check(span)
-                && (span.kind() == SpanKind::Server || has_mcp_attributes(span))
+                && (span.kind == SpanKind::Server || has_mcp_attributes(span))
         }
         None => is_foreign_mcp(span),
     };
@@ -49,6 +49,17 @@ pub async fn learn(
         service: learnt_service(&answers),
         joined,
     })
+}
+
+/// The spans of each trace, in the order of `ids`.
+pub(super) fn by_trace(ids: &[TraceId], spans: Vec<BackendSpan>) -> Vec<Vec<BackendSpan>> {
+    let mut traces: HashMap<TraceId, Vec<BackendSpan>> = HashMap::new();
+    for span in spans {
+        traces.entry(span.trace_id).or_default().push(span);
+    }
+    ids.iter()
+        .map(|id| traces.remove(id).unwrap_or_default())
+        .collect()
 }
 
 /// Whether a service that speaks of MCP is only a gateway: another service takes requests below it.
@@ -66,10 +77,7 @@ fn is_gateway(service: &str, trace: &[BackendSpan]) -> bool {
         false
     };
     trace.iter().any(|span| {
-        !is_own(span)
-            && span.service != service
-            && span.kind() == SpanKind::Server
-            && is_below(span)
+        !is_own(span) && span.service != service && span.kind == SpanKind::Server && is_below(span)
     })
 }
 
@@ -108,7 +116,7 @@ pub(super) fn candidates(
     traces
         .iter()
         .flatten()
-        .filter(|span| !is_own(span) && span.kind() == SpanKind::Server)
+        .filter(|span| !is_own(span) && span.kind == SpanKind::Server)
         .map(|span| Text::new(&span.service))
         .collect()
 }

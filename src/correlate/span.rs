@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::backend::BackendSpan;
 use super::clock::Skew;
-use super::jaeger::BackendSpan;
 use crate::model::{OWN_SCOPE, ServerSpan, ServiceName, SpanId, Text, TraceId};
 
 pub(super) fn is_own(span: &BackendSpan) -> bool {
@@ -39,7 +39,7 @@ pub(super) fn server_span(
         service: Text::new(&span.service),
         resource_matches: service.is_none_or(|service| span.resource_matches(service)),
         name: Text::new(&span.name),
-        kind: span.kind(),
+        kind: span.kind,
         has_mcp_attributes: has_mcp_attributes(span),
         is_health_check: is_health_check(span),
         start: match service {
@@ -47,11 +47,16 @@ pub(super) fn server_span(
             _ => span.start,
         },
         duration: span.duration,
-        is_error: span.is_error(),
+        is_error: span.is_error,
         is_callers_fault: is_callers_fault(span, http_status),
         http_status,
         error_type,
-        message: text(&["otel.status_description", "exception.message"]),
+        message: span
+            .message
+            .as_deref()
+            .filter(|message| !message.is_empty())
+            .or_else(|| span.tag("exception.message"))
+            .map(Text::new),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::correlate::{self, Jaeger};
+use crate::correlate::{self, Asking, Backend};
 use crate::model::{Case, Evidence, Judgement, ServiceName, Target, TracesSettings, Window};
 use crate::store::Reader;
 
@@ -15,12 +15,34 @@ use crate::store::Reader;
 pub struct Inquiry {
     /// The store's file.
     pub store: PathBuf,
-    /// The backend.
-    pub jaeger: Arc<Jaeger>,
-    /// When and how far to look.
-    pub settings: TracesSettings,
+    /// Every backend, with when and how far to look; the first is that of targets that name none.
+    pub sources: Arc<[Source]>,
     /// Every target, to tell who shares a service.
     pub targets: Arc<[Arc<Target>]>,
+}
+
+/// A backend that can be asked, and when.
+pub struct Source {
+    /// The backend.
+    pub backend: Backend,
+    /// When and how far to look.
+    pub settings: TracesSettings,
+}
+
+impl Source {
+    /// Every backend of a file.
+    ///
+    /// # Errors
+    /// A sentence for the first that cannot be used.
+    pub fn all(traces: &[TracesSettings]) -> Result<Arc<[Self]>, String> {
+        let made = traces.iter().map(|settings| {
+            Ok(Self {
+                backend: Backend::new(settings)?,
+                settings: settings.clone(),
+            })
+        });
+        made.collect()
+    }
 }
 
 /// A verdict with all that it rests on.
@@ -31,6 +53,8 @@ pub struct Finding {
     pub evidence: Evidence,
     /// What it means.
     pub judgement: Judgement,
+    /// Who was asked: the word of its `backend`.
+    pub backend: &'static str,
     /// What was asked.
     pub queries: Vec<String>,
     /// The backend will have more to say later.
@@ -49,6 +73,18 @@ pub struct Subject {
 }
 
 impl Inquiry {
+    /// The backend that has the spans of a target.
+    pub fn source(&self, target: &str) -> Option<&Source> {
+        let target = self.targets.iter().find(|known| known.name == target);
+        match target.and_then(|target| target.traces.as_ref()) {
+            Some(name) => self
+                .sources
+                .iter()
+                .find(|source| source.settings.name == *name),
+            None => self.sources.first(),
+        }
+    }
+
     /// Asks and judges, as of now.
     ///
     /// # Errors
@@ -63,22 +99,29 @@ impl Inquiry {
         // A busy service's spans are megabytes of JSON: reading them must not hold up the probes.
         tokio::task::spawn_blocking(move || runtime.block_on(this.judge(case)))
             .await
-            .map_err(|error| format!("cannot judge: {error}"))
+            .map_err(|error| format!("cannot judge: {error}"))?
     }
 
-    async fn judge(&self, case: Case) -> Finding {
+    async fn judge(&self, case: Case) -> Result<Finding, String> {
         let now = SystemTime::now();
-        let jaeger = self.jaeger.fresh();
-        let evidence = correlate::gather(&case, &jaeger, now).await;
+        let source = self.source_of(&case.target)?;
+        let asking = Asking::default();
+        let evidence = correlate::gather(&case, &source.backend, &asking, now).await;
         let judgement = correlate::judge(&evidence);
-        let last = self.settings.recheck.last().copied().unwrap_or_default();
-        Finding {
+        let last = source.settings.recheck.last().copied().unwrap_or_default();
+        Ok(Finding {
             provisional: now < case.at + last,
-            queries: jaeger.take_queries(),
+            backend: source.backend.kind().as_str(),
+            queries: asking.into_queries(),
             case,
             evidence,
             judgement,
-        }
+        })
+    }
+
+    fn source_of(&self, target: &str) -> Result<&Source, String> {
+        self.source(target)
+            .ok_or_else(|| format!("there is no trace backend to ask about {target}"))
     }
 
     /// Reads what the store knows. Blocks.
@@ -98,9 +141,10 @@ impl Inquiry {
             history.failed.clear();
             history.recovered_at = None;
         }
+        let looked_at = self.source_of(&subject.target)?.settings.window;
         let window = Window {
-            from: subject.at - 2 * self.settings.window,
-            to: subject.at + self.settings.window,
+            from: subject.at - 2 * looked_at,
+            to: subject.at + looked_at,
         };
         let own_traces = match &reader {
             Some(reader) => reader.traces(&subject.target, window)?,
@@ -121,7 +165,7 @@ impl Inquiry {
             own_traces,
             service,
             ever_instrumented: remembered.instrumented,
-            window: self.settings.window,
+            window: looked_at,
         })
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::inquiry::Inquiry;
 use super::{Daemon, Done};
 use crate::correlate::{self, Learnt};
-use crate::model::Target;
+use crate::model::{Target, Window};
 use crate::store::{Reader, Write};
 
 /// How often targets are looked for whose service is not known yet, and how many are asked about each time.
@@ -97,7 +97,14 @@ async fn learn_one(inquiry: Inquiry, target: Arc<Target>) -> Option<Learnt> {
     if traces.len() < LEARN_LEAST {
         return None;
     }
-    correlate::learn(&inquiry.jaeger.fresh(), &traces, target.service.as_ref())
+    let source = inquiry.source(&target.name)?;
+    let first = passed.iter().map(|probe| probe.started_at).min()?;
+    let around = Window {
+        from: first,
+        to: SystemTime::now().max(first),
+    };
+    let service = target.service.as_ref();
+    correlate::learn(&source.backend, &traces, around, service)
         .await
         .ok()
 }

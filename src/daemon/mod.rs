@@ -27,9 +27,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::{Backlog, Desk, Head, Outbox, OutboxSender, Remembered, Words};
+use crate::alert::{Backlog, Desk, Head, Outbox, OutboxSender, Remembered, TracePage, Words};
 use crate::config::Config;
-use crate::correlate::{Jaeger, Learnt};
+use crate::correlate::Learnt;
 use crate::model::{
     Alerting, Delivery, Incident, Notice, NoticeEvent, Orders, ProbeResult, Target, TracesSettings,
 };
@@ -43,7 +43,7 @@ use fleet::Fleet;
 use learning::LEARN_EVERY;
 
 pub use board::Board;
-pub use inquiry::{Finding, Inquiry, Subject};
+pub use inquiry::{Finding, Inquiry, Source, Subject};
 pub use progress::Progress;
 pub use reload::Seen;
 use started::START_WAIT;
@@ -129,7 +129,7 @@ struct Settings {
     seen: Seen,
     store: PathBuf,
     alerting: Alerting,
-    traces: Option<TracesSettings>,
+    traces: Vec<TracesSettings>,
     /// What only a restart changes, as text.
     fixed: String,
     reread: Reread,
@@ -194,7 +194,7 @@ impl Daemon {
             callbacks(parts.format, &parts.output, Arc::clone(&sender));
         let (writer, recalled) = Writer::open(&config.store.path, config.store.keep, callbacks)?;
         let targets: Arc<[Arc<Target>]> = config.targets.into_iter().map(Arc::new).collect();
-        let inquiry = inquiry(config.traces.clone(), &config.store.path, &targets)?;
+        let inquiry = inquiry(&config.traces, &config.store.path, &targets)?;
         let (delivered, deliveries) = mpsc::channel(DELIVERIES);
         let outbox = Outbox::start(
             config.alerting.channels.clone(),
@@ -209,7 +209,7 @@ impl Daemon {
         let mut desk = Desk::new(
             config.alerting.clone(),
             &targets,
-            settings.words(),
+            settings.words(inquiry.as_ref()),
             |target| remembered(target, &recalled, &mut open),
         );
         let worked = recalled.facts.get(fact::CONTROLS);
@@ -587,14 +587,13 @@ impl Settings {
         }
     }
 
-    fn words(&self) -> Words {
-        let page = |traces: &TracesSettings| {
-            let base = traces.url.as_str().trim_end_matches('/').to_owned();
-            format!("{base}/trace/")
+    fn words(&self, inquiry: Option<&Inquiry>) -> Words {
+        let page = |inquiry: Inquiry| -> TracePage {
+            Arc::new(move |target, id, at| inquiry.source(target)?.backend.link(id, at))
         };
         Words {
             file: self.file.display().to_string(),
-            trace_page: self.traces.as_ref().map(page),
+            trace_page: inquiry.cloned().map(page),
         }
     }
 }
@@ -633,19 +632,16 @@ fn requests_of(targets: usize) -> (mpsc::Sender<Request>, mpsc::Receiver<Request
 }
 
 fn inquiry(
-    traces: Option<TracesSettings>,
+    traces: &[TracesSettings],
     store: &Path,
     targets: &Arc<[Arc<Target>]>,
 ) -> Result<Option<Inquiry>, String> {
-    let Some(settings) = traces else {
+    if traces.is_empty() {
         return Ok(None);
-    };
-    let jaeger = Jaeger::new(settings.url.clone())
-        .map_err(|error| format!("cannot make a client for the trace backend: {error}"))?;
+    }
     Ok(Some(Inquiry {
         store: store.to_owned(),
-        jaeger: Arc::new(jaeger),
-        settings,
+        sources: Source::all(traces)?,
         targets: Arc::clone(targets),
     }))
 }

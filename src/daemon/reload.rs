@@ -194,7 +194,7 @@ impl Daemon {
             self.asker.replace(controls);
             self.desk.set_controls(&self.asker.worked(&known));
         }
-        let words = self.settings.words();
+        let words = self.settings.words(self.inquiry.as_ref());
         let targets = Arc::clone(&self.fleet.targets);
         let changes = self.desk.reload(config.alerting, &targets, words, now);
         self.commit(changes);
@@ -224,12 +224,12 @@ impl Daemon {
         DueQueue::going_on(self.fleet.slots(now), &difference.fresh, now)
     }
 
-    fn set_traces(&mut self, traces: Option<TracesSettings>) {
-        self.settings.traces.clone_from(&traces);
+    fn set_traces(&mut self, traces: Vec<TracesSettings>) {
         let targets = &self.fleet.targets;
-        match inquiry(traces, &self.settings.store, targets) {
+        match inquiry(&traces, &self.settings.store, targets) {
             Ok(inquiry) => self.inquiry = inquiry,
             Err(why) => self.warn(&why),
         }
+        self.settings.traces = traces;
     }
 }

@@ -94,8 +94,10 @@ impl Daemon {
             return;
         };
         self.flush().await;
-        let recheck = &inquiry.settings.recheck;
-        let first = recheck.first().copied().unwrap_or_default();
+        let first = |target: &str| {
+            let source = inquiry.source(target);
+            source.and_then(|source| source.settings.recheck.first().copied())
+        };
         let open = self.desk.open().filter_map(|incident| {
             Some(Subject {
                 target: incident.server.clone()?,
@@ -105,7 +107,9 @@ impl Daemon {
         });
         for subject in open.collect::<Vec<_>>() {
             let age = SystemTime::now().duration_since(subject.at);
-            if age.unwrap_or_default() >= first && !stop.is_cancelled() {
+            if age.unwrap_or_default() >= first(&subject.target).unwrap_or_default()
+                && !stop.is_cancelled()
+            {
                 match inquiry.about(subject).await {
                     Ok(finding) => self.take_in_finding(finding),
                     Err(why) => self.warn(&format!("a verdict cannot be found: {why}")),

@@ -20,10 +20,11 @@ impl Daemon {
     /// The backend is asked at every `recheck` after the first failure, which was `age` ago; of those that are past,
     /// only the last one, at once.
     pub(super) fn schedule_rechecks(&mut self, target: &str, incident: &str, age: Duration) {
-        let Some(inquiry) = &self.inquiry else {
+        let source = self.inquiry.as_ref().and_then(|i| i.source(target));
+        let Some(source) = source else {
             return;
         };
-        let recheck = &inquiry.settings.recheck;
+        let recheck = &source.settings.recheck;
         let past = recheck.iter().filter(|after| **after <= age).count();
         for after in recheck.iter().skip(past.saturating_sub(1)) {
             let at = Instant::now() + after.saturating_sub(age);

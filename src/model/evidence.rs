@@ -39,6 +39,20 @@ pub enum BackendState {
     Truncated(Text),
 }
 
+/// How much of what there was a backend keeps. Presence always counts; absence only where everything is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Coverage {
+    /// Everything that arrived.
+    #[default]
+    Full,
+    /// Nobody says: that passed probes left spans has to show it.
+    Unknown,
+    /// A part, by chance or because there was too much: the sentence says how it is known.
+    Sampled(Text),
+    /// Of what is older than a while, only what the backend found worth keeping.
+    RetentionFiltered(Text),
+}
+
 /// A failed probe of the incident.
 #[derive(Clone, Debug)]
 pub struct FailedProbe {
@@ -151,6 +165,8 @@ impl ServerSpan {
 pub struct Evidence {
     /// Whether the backend could be asked.
     pub backend: BackendState,
+    /// How much it keeps of what there was since the last passed probe.
+    pub coverage: Coverage,
     /// The incident's failed probes, oldest first; empty when the alert is somebody else's.
     pub failed: Vec<FailedProbe>,
     /// The passed probes before it, newest first.

@@ -25,6 +25,7 @@ mod target;
 mod text;
 mod tls;
 mod tool_call;
+mod traces;
 mod verdict;
 
 pub use channel::{
@@ -34,8 +35,8 @@ pub use channel::{
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;
 pub use evidence::{
-    BackendState, Case, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind, StoredProbe,
-    Window,
+    BackendState, Case, Coverage, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind,
+    StoredProbe, Window,
 };
 pub use expect::{Expect, Expectation};
 pub use explanation::Explanation;
@@ -61,10 +62,12 @@ pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
     CommandLine, Endpoint, EraMode, Header, HttpEndpoint, IpFamily, Network, Proxy, Redirects,
-    Secret, ServiceName, Target, Timing, TlsFileNames, TlsSettings, TraceContext, TracesSettings,
-    Transport,
+    Secret, ServiceName, Target, Timing, TlsFileNames, TlsSettings, TraceContext, Transport,
 };
 pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use tls::{ClientTls, Identity, Pem};
 pub use tool_call::ToolCall;
+pub use traces::{
+    BackendKind, BackendSettings, EmbeddedSettings, Forward, RemoteSettings, TracesSettings,
+};
 pub use verdict::{Control, Judgement, Rule, Verdict};

@@ -113,6 +113,8 @@ pub struct Target {
     pub parent: Option<String>,
     /// The service's name in traces; learnt when absent.
     pub service: Option<ServiceName>,
+    /// The name of the trace backend that has its spans; the first one when absent.
+    pub traces: Option<String>,
     /// Values that must never be shown, even when the server repeats them.
     pub secrets: Vec<Secret>,
 }
@@ -377,15 +379,4 @@ pub struct ServiceName {
     pub name: String,
     /// Further resource attributes that have to be equal.
     pub attributes: BTreeMap<String, String>,
-}
-
-/// `[traces]`: the backend that is asked about an incident.
-#[derive(Clone, Debug)]
-pub struct TracesSettings {
-    /// Base URL of Jaeger's query service.
-    pub url: Url,
-    /// How far before the first failed probe to look.
-    pub window: Duration,
-    /// When to ask, after the first failure; ascending, not empty.
-    pub recheck: Vec<Duration>,
 }
