@@ -154,19 +154,17 @@ pub(super) fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], loo
         .into_iter()
         .map(|row| row.map(|cell| escaped(&cell).into_owned()))
         .collect();
-    let others: usize = (0..N - 1)
+    let natural: Vec<_> = (0..N)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| columns(cell)).max().unwrap_or_default() + 2
+            cells.map(|cell| columns(cell)).max().unwrap_or_default()
         })
-        .sum();
+        .collect();
     // Where nobody sees columns a row is a line.
-    let room = look
-        .width
-        .map_or(usize::MAX, |width| width.saturating_sub(others).max(30));
+    let rooms = look.width.map(|width| rooms(&natural, width));
     let rows = rows.into_iter().map(|mut row| {
-        if let Some(last) = row.last_mut() {
-            *last = wrapped(last, room);
+        for (cell, room) in row.iter_mut().zip(rooms.iter().flatten()) {
+            *cell = wrapped(cell, *room);
         }
         row
     });
@@ -182,6 +180,31 @@ pub(super) fn draw<const N: usize>(rows: Vec<[String; N]>, states: &[State], loo
     let text = table.to_string();
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
+}
+
+/// Between two columns.
+const GAP: usize = 2;
+
+/// A column as narrow as this is never broken: names, times and layers are, and sentences are not.
+const NARROW: usize = 30;
+
+/// How wide each column may be in a table of `width`: the narrow ones as they are, the others share the rest.
+fn rooms(natural: &[usize], width: usize) -> Vec<usize> {
+    let all = natural.len() * GAP;
+    let mut left = width.saturating_sub(all);
+    let mut order: Vec<_> = (0..natural.len()).collect();
+    order.sort_by_key(|column| natural.get(*column));
+    let mut rooms = natural.to_vec();
+    for (done, column) in order.iter().enumerate() {
+        let share = left / (natural.len() - done);
+        if let Some(room) = rooms.get_mut(*column) {
+            if *room > NARROW {
+                *room = (*room).min(share.max(NARROW));
+            }
+            left = left.saturating_sub(*room);
+        }
+    }
+    rooms
 }
 
 /// Broken between words into lines of at most `room` columns; a longer word has a line of its own.
@@ -217,6 +240,14 @@ pub(super) fn short(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_columns_share_what_the_narrow_ones_leave() {
+        assert_eq!(rooms(&[4, 20, 150, 100], 120), [4, 20, 44, 44]);
+        assert_eq!(rooms(&[4, 20, 150, 35], 120), [4, 20, 53, 35]);
+        assert_eq!(rooms(&[4, 20, 40, 50], 500), [4, 20, 40, 50]);
+        assert_eq!(rooms(&[20, 150], 30), [20, 30]);
+    }
 
     #[test]
     fn lines_are_broken_between_words() {
