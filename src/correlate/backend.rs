@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
+use super::embedded::Embedded;
 use super::http::Http;
 use super::jaeger::Jaeger;
 use crate::model::{
     BackendKind, BackendSettings, Coverage, ServiceName, SpanId, SpanKind, Text, TraceId,
     TracesSettings, Window,
 };
+use crate::traces::Reader;
 
 /// A trace backend. Shared by all inquiries, so that its limits are kept over all of them.
 pub struct Backend {
@@ -86,8 +88,8 @@ impl Backend {
     pub fn new(settings: &TracesSettings) -> Result<Self, String> {
         let kind = settings.backend.kind();
         let api: Box<dyn Api> = match &settings.backend {
-            BackendSettings::Embedded(_) => {
-                return Err("the embedded backend is opened by its file".to_owned());
+            BackendSettings::Embedded(embedded) => {
+                Box::new(Embedded::new(Reader::open(&embedded.path)))
             }
             BackendSettings::Remote(remote) => match remote.kind {
                 BackendKind::Jaeger => Box::new(Jaeger::new(remote)?),

@@ -3,6 +3,7 @@
 mod backend;
 mod budget;
 mod clock;
+mod embedded;
 mod gather;
 mod http;
 mod jaeger;

@@ -1,5 +1,6 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
+pub mod api;
 mod asker;
 mod board;
 pub mod control;
