@@ -19,6 +19,7 @@ mod reason;
 mod receiver;
 mod result;
 mod retention;
+mod span;
 mod state;
 mod status;
 mod target;
@@ -58,6 +59,9 @@ pub use result::{
     SessionEnd, Shortfall,
 };
 pub use retention::Retention;
+pub use span::{
+    Attribute, AttributeValue, RecordedKind, RecordedSpan, SpanEvent, SpanLink, SpanStatus,
+};
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{
