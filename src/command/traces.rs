@@ -29,7 +29,11 @@ pub(super) fn list(args: &TracesArgs) -> Result<Exit, Trouble> {
         project: args.project.clone(),
     };
     let group = args.by.map(group);
-    let limit = if group.is_some() { MAX_GROUPED } else { args.limit };
+    let limit = if group.is_some() {
+        MAX_GROUPED
+    } else {
+        args.limit
+    };
     let list = reader
         .list(&filter, limit)
         .map_err(|why| format!("the traces cannot be read: {why}"))?;
@@ -74,9 +78,7 @@ pub(super) fn show(args: &TraceArgs) -> Result<Exit, Trouble> {
         }
     };
     let text = match args.format {
-        Format::Table => {
-            report::trace::waterfall(&summary, &spans, detail, terminal::look())
-        }
+        Format::Table => report::trace::waterfall(&summary, &spans, detail, terminal::look()),
         Format::Json => report::json::document(&report::trace::json(&summary, &spans)),
     };
     terminal::print(&text);
@@ -85,10 +87,13 @@ pub(super) fn show(args: &TraceArgs) -> Result<Exit, Trouble> {
 
 /// Of the file of the embedded backend, whoever writes to it now.
 fn reader(config: &Config, file: &Path) -> Result<Reader, String> {
-    let embedded = config.traces.iter().find_map(|traces| match &traces.backend {
-        BackendSettings::Embedded(embedded) => Some(embedded),
-        BackendSettings::Remote(_) => None,
-    });
+    let embedded = config
+        .traces
+        .iter()
+        .find_map(|traces| match &traces.backend {
+            BackendSettings::Embedded(embedded) => Some(embedded),
+            BackendSettings::Remote(_) => None,
+        });
     let Some(embedded) = embedded else {
         let other = match config.traces.first() {
             None => "has no [traces]".to_owned(),

@@ -7,8 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::backend::{Answer, Api, Asking, BackendSpan, Unavailable};
 use crate::model::{
-    Coverage, RecordedKind, RecordedSpan, ServiceName, SpanKind, SpanStatus, Text,
-    TraceId, Window,
+    Coverage, RecordedKind, RecordedSpan, ServiceName, SpanKind, SpanStatus, Text, TraceId, Window,
 };
 use crate::traces::Reader;
 

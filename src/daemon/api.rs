@@ -78,7 +78,10 @@ fn unavailable(why: Text) -> (u16, String) {
 
 fn wrong(key: &str, value: &str, wanted: &str) -> (u16, String) {
     let value = escaped(value);
-    (400, format!("parameter '{key}' is \"{value}\", and has to be {wanted}"))
+    (
+        400,
+        format!("parameter '{key}' is \"{value}\", and has to be {wanted}"),
+    )
 }
 
 /// What both shapes of `/api/traces` are asked by.
@@ -103,13 +106,17 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
     let text = |key: &str| get(key).map(str::to_owned);
     let duration = |key: &str| {
         get(key)
-            .map(|value| go_duration(value).ok_or_else(|| wrong(key, value, "a duration such as 1.5s")))
+            .map(|value| {
+                go_duration(value).ok_or_else(|| wrong(key, value, "a duration such as 1.5s"))
+            })
             .transpose()
     };
     let micros = |key: &str| {
         get(key)
             .map(|value| {
-                let number = value.parse().map_err(|_| wrong(key, value, "microseconds since 1970"))?;
+                let number = value
+                    .parse()
+                    .map_err(|_| wrong(key, value, "microseconds since 1970"))?;
                 let at = UNIX_EPOCH.checked_add(Duration::from_micros(number));
                 at.ok_or_else(|| wrong(key, value, "a time"))
             })
@@ -120,13 +127,20 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
             .map(|value| {
                 let at = humantime::parse_rfc3339_weak(value).ok();
                 let ago = || now.checked_sub(humantime::parse_duration(value).ok()?);
-                at.or_else(ago)
-                    .ok_or_else(|| wrong(key, value, "a time such as 2026-11-20T10:03:00Z, or how long ago, such as 1h"))
+                at.or_else(ago).ok_or_else(|| {
+                    wrong(
+                        key,
+                        value,
+                        "a time such as 2026-11-20T10:03:00Z, or how long ago, such as 1h",
+                    )
+                })
             })
             .transpose()
     };
     let outcome = get("status")
-        .map(|word| outcome_of_word(word).ok_or_else(|| wrong("status", word, "ok, error or blocked")))
+        .map(|word| {
+            outcome_of_word(word).ok_or_else(|| wrong("status", word, "ok, error or blocked"))
+        })
         .transpose()?;
     let limit = get("limit")
         .map(|value| {
@@ -142,7 +156,15 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
         .flatten()
         .map(|id| trace_id(id).ok_or_else(|| wrong("traceID", id, "a trace's id")))
         .collect();
-    let ours = ["since", "until", "status", "min_duration", "session", "tool", "project"];
+    let ours = [
+        "since",
+        "until",
+        "status",
+        "min_duration",
+        "session",
+        "tool",
+        "project",
+    ];
     let has_ours = ours.iter().any(|key| parameters.contains_key(*key));
     let ids = ids?;
     let service = text("service");
@@ -173,7 +195,13 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
 
 /// `tags={"k":"v"}` and `tag=k:v`.
 fn tags(parameters: &Parameters) -> Result<Vec<(String, String)>, (u16, String)> {
-    let values = |key: &str| parameters.get(key).into_iter().flatten().filter(|value| !value.is_empty());
+    let values = |key: &str| {
+        parameters
+            .get(key)
+            .into_iter()
+            .flatten()
+            .filter(|value| !value.is_empty())
+    };
     let mut tags = Vec::new();
     for value in values("tags") {
         let pairs: BTreeMap<String, String> = serde_json::from_str(value)
@@ -231,9 +259,12 @@ fn found(
     reader: &Reader,
     wanted: &Wanted,
 ) -> Result<(TraceList, Vec<Vec<RecordedSpan>>), (u16, String)> {
-    let by_spans = wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.max_duration.is_some();
+    let by_spans =
+        wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.max_duration.is_some();
     if !by_spans {
-        let list = reader.list(&wanted.filter, wanted.limit).map_err(unavailable)?;
+        let list = reader
+            .list(&wanted.filter, wanted.limit)
+            .map_err(unavailable)?;
         let mut spans = Vec::new();
         if wanted.in_jaegers_shape {
             for summary in &list.traces {
@@ -242,14 +273,19 @@ fn found(
         }
         return Ok((list, spans));
     }
-    let all = reader.list(&wanted.filter, MOST_LOOKED_AT).map_err(unavailable)?;
+    let all = reader
+        .list(&wanted.filter, MOST_LOOKED_AT)
+        .map_err(unavailable)?;
     let mut list = TraceList {
         truncated: all.truncated,
         ..TraceList::default()
     };
     let mut kept = Vec::new();
     for summary in all.traces {
-        if wanted.max_duration.is_some_and(|most| summary.duration > most) {
+        if wanted
+            .max_duration
+            .is_some_and(|most| summary.duration > most)
+        {
             continue;
         }
         let spans = reader.trace(summary.id).map_err(unavailable)?;
@@ -372,7 +408,9 @@ fn go_duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(end);
-        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let unit = after
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(after.len());
         let (unit, after) = after.split_at(unit);
         let seconds = match unit {
             "ns" => 1e-9,
@@ -403,8 +441,17 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        for (text, millis) in [("1.5s", 1_500), ("100ms", 100), ("1h2m3s", 3_723_000), ("2us", 0)] {
-            assert_eq!(go_duration(text).map(|d| d.as_millis()), Some(millis), "{text}");
+        for (text, millis) in [
+            ("1.5s", 1_500),
+            ("100ms", 100),
+            ("1h2m3s", 3_723_000),
+            ("2us", 0),
+        ] {
+            assert_eq!(
+                go_duration(text).map(|d| d.as_millis()),
+                Some(millis),
+                "{text}"
+            );
         }
         for text in ["", "s", "1x", "1.2.3s", "-1s", "1e999s"] {
             assert_eq!(go_duration(text), None, "{text}");
@@ -413,7 +460,10 @@ mod tests {
 
     #[test]
     fn ids_may_lack_their_leading_zeros() {
-        assert_eq!(trace_id("ABC"), "00000000000000000000000000000abc".parse().ok());
+        assert_eq!(
+            trace_id("ABC"),
+            "00000000000000000000000000000abc".parse().ok()
+        );
         for text in ["", "zzz", "0x12", &"1".repeat(33)] {
             assert_eq!(trace_id(text), None, "{text}");
         }

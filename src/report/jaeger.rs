@@ -90,9 +90,9 @@ pub fn trace(id: TraceId, spans: &[RecordedSpan]) -> Value {
 }
 
 fn span(span: &RecordedSpan, id: TraceId, process: &str, known: &BTreeSet<SpanId>) -> Value {
-    let parent = span.parent.map(|parent| {
-        json!({ "refType": "CHILD_OF", "traceID": id, "spanID": parent })
-    });
+    let parent = span
+        .parent
+        .map(|parent| json!({ "refType": "CHILD_OF", "traceID": id, "spanID": parent }));
     let links = span.links.iter().map(|link| {
         json!({ "refType": "FOLLOWS_FROM", "traceID": link.trace_id, "spanID": link.span_id })
     });

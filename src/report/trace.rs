@@ -11,9 +11,7 @@ use super::json::SCHEMA;
 use super::table::{Look, short};
 use super::traces::{self, shown};
 use super::{millis, rfc3339};
-use crate::model::{
-    Attribute, OWN_SCOPE, RecordedSpan, SpanId, SpanStatus, escaped,
-};
+use crate::model::{Attribute, OWN_SCOPE, RecordedSpan, SpanId, SpanStatus, escaped};
 use crate::traces::{Outcome, TraceSummary, convention};
 
 /// Lines of one waterfall: more than anybody reads. All spans are in the JSON.
@@ -50,7 +48,12 @@ struct Line<'s> {
 }
 
 /// The waterfall.
-pub fn waterfall(summary: &TraceSummary, spans: &[RecordedSpan], detail: Detail, look: Look) -> String {
+pub fn waterfall(
+    summary: &TraceSummary,
+    spans: &[RecordedSpan],
+    detail: Detail,
+    look: Look,
+) -> String {
     let lines = tree(spans);
     let mut text = heading(summary, look);
     let layout = Layout::of(summary, &lines, look);
@@ -90,7 +93,10 @@ fn tree(spans: &[RecordedSpan]) -> Vec<Line<'_>> {
     let mut children: HashMap<SpanId, Vec<&RecordedSpan>> = HashMap::new();
     let mut tops = Vec::new();
     for span in spans {
-        match span.parent.filter(|parent| known.contains(parent) && *parent != span.span_id) {
+        match span
+            .parent
+            .filter(|parent| known.contains(parent) && *parent != span.span_id)
+        {
             Some(parent) => children.entry(parent).or_default().push(span),
             None => tops.push(span),
         }
@@ -153,7 +159,9 @@ impl<'s> Layout<'s> {
         let shown = || lines.iter().take(MAX_LINES);
         let widest = |widths: &mut dyn Iterator<Item = usize>| widths.max().unwrap_or_default();
         let service = widest(&mut shown().map(|line| columns(line.span.service.as_str()))).min(24);
-        let name = widest(&mut shown().map(|line| columns(&line.branches) + columns(line.span.name.as_str())));
+        let name = widest(
+            &mut shown().map(|line| columns(&line.branches) + columns(line.span.name.as_str())),
+        );
         let width = look.width.unwrap_or(USUAL_WIDTH);
         // Two gaps, and room for the time and a word of what went wrong.
         let rest = width.saturating_sub(service + 2 + 2 + 12);
@@ -180,7 +188,10 @@ impl<'s> Layout<'s> {
             Outcome::Ok => (self.tinted(&service, span), self.tinted(&bar, span)),
             bad => {
                 let state = traces::as_bad_as(bad);
-                (self.tinted(&service, span), painted(&bar, state, self.look.colour))
+                (
+                    self.tinted(&service, span),
+                    painted(&bar, state, self.look.colour),
+                )
             }
         };
         let mut text = format!("{service}  {name}  {bar}  {}", short(span.duration));
@@ -216,7 +227,9 @@ impl<'s> Layout<'s> {
         )]
         let column = |share: f64| (share * room) as usize;
         let from = column(share(before)).min(self.bar.saturating_sub(1));
-        let length = column(share(span.duration)).min(self.bar - from);
+        // From where it ends, so that what ends together ends in one column.
+        let to = column(share(before.saturating_add(span.duration)));
+        let length = to.saturating_sub(from).min(self.bar - from);
         let drawn = match length {
             0 => "▏".to_owned(),
             length => "█".repeat(length),
@@ -230,8 +243,13 @@ impl<'s> Layout<'s> {
         if !self.look.colour {
             return text.to_owned();
         }
-        let place = self.services.iter().position(|service| *service == span.service.as_str());
-        let tint = TINTS.get(place.unwrap_or_default() % TINTS.len()).unwrap_or(&36);
+        let place = self
+            .services
+            .iter()
+            .position(|service| *service == span.service.as_str());
+        let tint = TINTS
+            .get(place.unwrap_or_default() % TINTS.len())
+            .unwrap_or(&36);
         format!("\u{1b}[{tint}m{text}\u{1b}[39m")
     }
 }
@@ -263,17 +281,29 @@ fn about(span: &RecordedSpan) -> String {
     line(1, "kind", span.kind.as_str());
     line(1, "started", &rfc3339(span.start));
     if !span.scope.as_str().is_empty() {
-        line(1, "scope", &format!("{} {}", span.scope, span.scope_version));
+        line(
+            1,
+            "scope",
+            &format!("{} {}", span.scope, span.scope_version),
+        );
     }
     for attribute in &span.attributes {
         line(1, attribute.key.as_str(), &attribute.value.to_string());
     }
     for attribute in span.resource.iter() {
-        line(1, &format!("resource {}", attribute.key), &attribute.value.to_string());
+        line(
+            1,
+            &format!("resource {}", attribute.key),
+            &attribute.value.to_string(),
+        );
     }
     for event in &span.events {
         let after = event.at.duration_since(span.start).unwrap_or_default();
-        line(1, "event", &format!("{} after {}", event.name, short(after)));
+        line(
+            1,
+            "event",
+            &format!("{} after {}", event.name, short(after)),
+        );
         for attribute in &event.attributes {
             line(2, attribute.key.as_str(), &attribute.value.to_string());
         }
@@ -282,7 +312,11 @@ fn about(span: &RecordedSpan) -> String {
         line(1, "link", &format!("{} {}", link.trace_id, link.span_id));
     }
     if span.dropped > 0 {
-        line(1, "not kept", &format!("{} attributes, events and links", span.dropped));
+        line(
+            1,
+            "not kept",
+            &format!("{} attributes, events and links", span.dropped),
+        );
     }
     text.push('\n');
     text
@@ -291,7 +325,9 @@ fn about(span: &RecordedSpan) -> String {
 /// The document of `trace --format json`, and of `/api/traces/{id}`.
 pub fn json(summary: &TraceSummary, spans: &[RecordedSpan]) -> Value {
     let mut document = json!({ "schema": SCHEMA });
-    if let (Some(document), Value::Object(keys)) = (document.as_object_mut(), traces::summary(summary)) {
+    if let (Some(document), Value::Object(keys)) =
+        (document.as_object_mut(), traces::summary(summary))
+    {
         document.extend(keys);
         let lines = tree(spans);
         let spans = lines.iter().map(|line| span_json(line, summary.started));
@@ -355,3 +391,114 @@ fn attributes(attributes: &[Attribute]) -> Value {
     Value::Object(pairs)
 }
 
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::model::{AttributeValue, RecordedKind, SpanEvent, Text, TraceId};
+    use crate::traces::summary;
+
+    const TRACE: TraceId = TraceId([7; 16]);
+
+    fn at(millis: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + millis)
+    }
+
+    fn span(
+        id: u8,
+        parent: Option<u8>,
+        service: &str,
+        name: &str,
+        from: u64,
+        to: u64,
+    ) -> RecordedSpan {
+        RecordedSpan {
+            trace_id: TRACE,
+            span_id: SpanId([id; 8]),
+            parent: parent.map(|parent| SpanId([parent; 8])),
+            tracestate: Text::default(),
+            service: Text::new(service),
+            resource: Arc::default(),
+            scope: Text::default(),
+            scope_version: Text::default(),
+            name: Text::new(name),
+            kind: RecordedKind::Server,
+            start: at(from),
+            duration: Duration::from_millis(to - from),
+            status: SpanStatus::Unset,
+            attributes: Vec::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            dropped: 0,
+        }
+    }
+
+    fn drawn(spans: &[RecordedSpan], detail: Detail) -> String {
+        let look = Look {
+            colour: false,
+            width: Some(80),
+        };
+        waterfall(&summary(TRACE, spans).unwrap(), spans, detail, look)
+    }
+
+    #[test]
+    fn children_stand_below_their_parents_with_bars_to_scale() {
+        let mut failed = span(4, Some(2), "weather", "tools/call forecast", 50, 100);
+        failed.status = SpanStatus::Error(Text::new("no data"));
+        let spans = [
+            span(1, None, "mcpprobe", "mcp.session", 0, 100),
+            span(2, Some(1), "mcpprobe", "mcp.tool_call", 25, 100),
+            span(3, Some(1), "mcpprobe", "mcp.transport", 0, 25),
+            failed,
+            span(5, Some(99), "weather", "lost", 75, 75),
+        ];
+        let text = drawn(&spans, Detail::None);
+        let expected = "\
+trace 07070707070707070707070707070707  2023-11-14T22:13:20.000Z  100 ms  5 spans  error
+
+mcpprobe  mcp.session                ███████████████████████████████  100 ms
+mcpprobe  ├─ mcp.tool_call                  ████████████████████████  75 ms
+weather   │  └─ tools/call forecast                 ████████████████  50 ms  error: no data
+mcpprobe  └─ mcp.transport           ███████                          25 ms
+weather   lost                                              ▏         0.0 ms  (its parent is not here)
+";
+        assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn cycles_and_depths_are_drawn_once_and_end() {
+        let mut spans = vec![
+            span(1, Some(2), "a", "one", 0, 1),
+            span(2, Some(1), "a", "two", 0, 1),
+            span(3, Some(3), "a", "own parent", 0, 1),
+        ];
+        assert_eq!(drawn(&spans, Detail::None).lines().count(), 2 + 3);
+        spans.clear();
+        for id in 0..200 {
+            spans.push(span(id, id.checked_sub(1), "a", "deep", 0, 1));
+        }
+        let text = drawn(&spans, Detail::None);
+        assert_eq!(text.lines().count(), 2 + 200);
+        assert!(text.contains("(depth 199)"), "{text}");
+    }
+
+    #[test]
+    fn details_cannot_act_on_a_terminal() {
+        let mut told = span(1, None, "a\u{1b}[31m", "name\nline", 0, 10);
+        told.attributes.push(Attribute {
+            key: Text::new("mcp.tool\u{7}"),
+            value: AttributeValue::Text("x\u{1b}]0;t\u{7}".to_owned()),
+        });
+        told.events.push(SpanEvent {
+            at: at(5),
+            name: Text::new("exception"),
+            attributes: Vec::new(),
+        });
+        let text = drawn(&[told], Detail::Of(SpanId([1; 8])));
+        assert!(text.contains("exception after 5.0 ms"), "{text}");
+        let acts = |c: char| c != '\n' && c.is_control();
+        assert!(!text.contains(acts), "{text:?}");
+    }
+}

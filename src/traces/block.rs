@@ -152,10 +152,7 @@ impl Encoder {
         put_attributes(dictionary, out, &span.attributes);
         put_varint(out, span.events.len() as u64);
         for event in &span.events {
-            put_varint(
-                out,
-                zigzag(event.at.wrapping_sub(span.start).cast_signed()),
-            );
+            put_varint(out, zigzag(event.at.wrapping_sub(span.start).cast_signed()));
             put_varint(out, dictionary.number(&event.name));
             put_attributes(dictionary, out, &event.attributes);
         }
@@ -257,11 +254,7 @@ impl Encoder {
     }
 }
 
-fn put_attributes(
-    dictionary: &mut Dictionary,
-    out: &mut Vec<u8>,
-    attributes: &[RawAttribute<'_>],
-) {
+fn put_attributes(dictionary: &mut Dictionary, out: &mut Vec<u8>, attributes: &[RawAttribute<'_>]) {
     put_varint(out, attributes.len() as u64);
     for RawAttribute { key, value } in attributes {
         put_varint(out, dictionary.number(key));
@@ -424,11 +417,7 @@ impl<'b> Spans<'b> {
         self.strings.get(cursor.varint()?)
     }
 
-    fn attributes(
-        &self,
-        cursor: &mut Cursor<'b>,
-        out: &mut Vec<RawAttribute<'b>>,
-    ) -> Option<()> {
+    fn attributes(&self, cursor: &mut Cursor<'b>, out: &mut Vec<RawAttribute<'b>>) -> Option<()> {
         out.clear();
         for _ in 0..cursor.length()? {
             let key = Cow::Borrowed(self.string(cursor)?);

@@ -296,7 +296,10 @@ impl Keeper {
         let (keep, max_size) = (self.settings.keep, self.settings.max_size);
         let transaction = file.transaction()?;
         if let Some(run) = self.run {
-            transaction.execute("UPDATE run SET seen = ?1 WHERE id = ?2", params![nanos(now), run])?;
+            transaction.execute(
+                "UPDATE run SET seen = ?1 WHERE id = ?2",
+                params![nanos(now), run],
+            )?;
         }
         let oldest = now.checked_sub(keep).map_or(0, nanos);
         transaction.execute("DELETE FROM loss WHERE last < ?1", [oldest])?;
@@ -330,7 +333,10 @@ impl Keeper {
         // What is in memory is not what is on the disk.
         let fresh = Connection::open(&self.settings.path)?;
         for connection in [file, &fresh] {
-            for table in ["SELECT head FROM block", "SELECT length(bytes) FROM content"] {
+            for table in [
+                "SELECT head FROM block",
+                "SELECT length(bytes) FROM content",
+            ] {
                 let mut rows = connection.prepare(table)?;
                 let mut rows = rows.query([])?;
                 while rows.next()?.is_some() {}
@@ -423,7 +429,10 @@ fn insert(to: &Connection, block: &Block, merged: bool) -> rusqlite::Result<i64>
 }
 
 fn delete(from: &Connection, id: i64) -> rusqlite::Result<()> {
-    for table in ["DELETE FROM block WHERE id = ?1", "DELETE FROM content WHERE block = ?1"] {
+    for table in [
+        "DELETE FROM block WHERE id = ?1",
+        "DELETE FROM content WHERE block = ?1",
+    ] {
         from.prepare_cached(table)?.execute([id])?;
     }
     Ok(())

@@ -17,7 +17,10 @@ pub(super) fn merge(compressed: &[Vec<u8>]) -> (Vec<Block>, usize) {
         .iter()
         .filter_map(|bytes| block::decompress(bytes))
         .collect();
-    let sources: Vec<_> = bytes.iter().filter_map(|bytes| Spans::read(bytes)).collect();
+    let sources: Vec<_> = bytes
+        .iter()
+        .filter_map(|bytes| Spans::read(bytes))
+        .collect();
     let unreadable = compressed.len() - sources.len();
     let mut owners = HashMap::new();
     let mut items = Vec::new();
@@ -116,13 +119,10 @@ impl Filling {
                     let owner = Owner::of(&attributes);
                     encoder.resource(&attributes, owner)
                 }),
-            scope: *self
-                .scopes
-                .entry((item.source, scope))
-                .or_insert_with(|| {
-                    let (name, version) = source.scope(scope).unwrap_or_default();
-                    encoder.scope(name, version)
-                }),
+            scope: *self.scopes.entry((item.source, scope)).or_insert_with(|| {
+                let (name, version) = source.scope(scope).unwrap_or_default();
+                encoder.scope(name, version)
+            }),
         }
     }
 }

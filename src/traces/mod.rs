@@ -23,6 +23,7 @@ mod limits;
 mod list;
 mod merge;
 mod otlp;
+mod own;
 mod pending;
 mod privacy;
 mod query;

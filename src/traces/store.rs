@@ -70,9 +70,9 @@ mod tests {
 
     use super::*;
     use crate::model::{TraceId, Window};
+    use crate::traces::TraceFilter;
     use crate::traces::pending::{Encoding, Taken};
     use crate::traces::sample;
-    use crate::traces::TraceFilter;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -88,8 +88,13 @@ mod tests {
 
     fn put(store: &Store, service: &str, spans: Vec<opentelemetry_proto::tonic::trace::v1::Span>) {
         let bytes = sample::bytes(service, spans);
-        let taken = store.intake().take(Encoding::Protobuf, &bytes, SystemTime::now());
-        assert!(matches!(taken, Taken::In(tally) if tally.rejected() == 0), "{taken:?}");
+        let taken = store
+            .intake()
+            .take(Encoding::Protobuf, &bytes, SystemTime::now());
+        assert!(
+            matches!(taken, Taken::In(tally) if tally.rejected() == 0),
+            "{taken:?}"
+        );
     }
 
     #[test]
@@ -108,7 +113,11 @@ mod tests {
             put(&store, "weather", spans.clone());
             store.flush();
         }
-        put(&store, "other", vec![sample::span(8, 1, Duration::from_secs(60))]);
+        put(
+            &store,
+            "other",
+            vec![sample::span(8, 1, Duration::from_secs(60))],
+        );
         store.flush();
         let reader = store.reader();
         let trace = reader.trace(TraceId(7u128.to_be_bytes())).unwrap();
@@ -120,8 +129,17 @@ mod tests {
             from: SystemTime::now() - Duration::from_secs(30),
             to: SystemTime::now(),
         };
-        assert_eq!(reader.service_window("weather", window, 10).unwrap().spans, trace);
-        assert!(reader.service_window("other", window, 10).unwrap().spans.is_empty());
+        assert_eq!(
+            reader.service_window("weather", window, 10).unwrap().spans,
+            trace
+        );
+        assert!(
+            reader
+                .service_window("other", window, 10)
+                .unwrap()
+                .spans
+                .is_empty()
+        );
         let list = reader.list(&TraceFilter::default(), 10).unwrap();
         let spans: Vec<_> = list.traces.iter().map(|trace| trace.spans).collect();
         assert_eq!(spans, [2, 1]);
