@@ -4,7 +4,6 @@
 //! one task turns results into spans and exports them.
 
 mod exporter;
-mod local;
 mod names;
 mod receiver;
 mod settings;
@@ -20,9 +19,7 @@ use tokio::time::Instant;
 
 use crate::model::{ProbeResult, Target, Text, TraceId};
 
-use exporter::{Exporter, resource};
-use local::Local;
-pub use local::Sink;
+use exporter::Exporter;
 pub use settings::ExportSettings;
 
 /// Spans of one probe, roughly: the queue holds results and is bounded in spans.
@@ -50,13 +47,16 @@ struct Counts {
     warned: AtomicBool,
 }
 
+/// The way into the embedded trace backend of this process; answers whether there was room.
+pub type Local = Box<dyn Fn(Vec<SpanData>) -> bool + Send>;
+
 /// Where warnings go.
 pub type Warn = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Telemetry {
     /// Starts the export, or nothing when there is neither an endpoint nor a way into a backend of ours, which gets
     /// every span, however few are sampled. Has to be called in a tokio runtime.
-    pub fn start(settings: &ExportSettings, local: Option<Sink>, warn: Warn) -> Self {
+    pub fn start(settings: &ExportSettings, local: Option<Local>, warn: Warn) -> Self {
         for warning in &settings.warnings {
             warn(warning);
         }
@@ -66,7 +66,6 @@ impl Telemetry {
                 .inspect_err(|error| warn(&format!("{error}: no span is exported")))
                 .ok()
         });
-        let local = local.map(|sink| Local::new(sink, &resource(settings)));
         let is_wanted = exporter.is_some() || local.is_some();
         let queue = is_wanted.then(|| {
             let capacity = settings.queue.div_ceil(SPANS_PER_PROBE);
@@ -192,7 +191,10 @@ impl Worker {
             && !local.is_empty()
         {
             let spans = local.len();
-            let done = way.export(local);
+            let done = match way(local) {
+                true => Ok(()),
+                false => Err(Text::from("too many of them wait there")),
+            };
             self.judge(done, spans, "the embedded trace backend");
         }
         if self.batch.is_empty() {
