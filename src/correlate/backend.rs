@@ -156,6 +156,11 @@ impl Backend {
         self.api.as_ref()
     }
 
+    /// Whether its vendor counts how often it is asked.
+    pub fn is_counted(&self) -> bool {
+        self.budget.is_some()
+    }
+
     pub(super) fn budget(&self) -> Option<&Budget> {
         self.budget.as_deref()
     }
