@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{Exit, Trouble, load, terminal};
 use crate::cli::{CorrelateArgs, Format};
 use crate::config::Config;
+use crate::correlate::Asking;
 use crate::daemon::{Inquiry, Source, Subject};
 use crate::report;
 use crate::store::Reader;
@@ -24,10 +25,10 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, Trouble> {
     }
     let inquiry = Inquiry {
         store: config.store.path,
-        sources: Source::all(&config.traces)?,
+        sources: Source::all(&config.traces, &[])?,
         targets: config.targets.into_iter().map(Arc::new).collect(),
     };
-    let finding = inquiry.about(subject).await?;
+    let finding = inquiry.about(subject, Asking::default()).await?;
     let text = match args.format {
         Format::Table => {
             report::table::verdict(&finding.evidence, &finding.judgement, finding.provisional)

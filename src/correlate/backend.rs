@@ -1,25 +1,34 @@
 //! What every trace backend can be asked, whatever it is: one file for each beside this one.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
+use super::asking::Asking;
+use super::axiom::Axiom;
+use super::budget::Budget;
+use super::datadog::Datadog;
 use super::embedded::Embedded;
+use super::honeycomb::Honeycomb;
 use super::http::Http;
 use super::jaeger::Jaeger;
+use super::newrelic::NewRelic;
+use super::unaskable::Unaskable;
 use crate::model::{
-    BackendKind, BackendSettings, Coverage, ServiceName, SpanId, SpanKind, Text, TraceId,
-    TracesSettings, Window,
+    BackendKind, BackendSettings, Coverage, RemoteSettings, ServiceName, SpanId, SpanKind, Text,
+    TraceId, TracesSettings, Window,
 };
 use crate::traces::Reader;
 
 /// A trace backend. Shared by all inquiries, so that its limits are kept over all of them.
 pub struct Backend {
     name: String,
-    kind: BackendKind,
+    settings: BackendSettings,
     api: Box<dyn Api>,
+    /// The vendor's limit, where it has one.
+    budget: Option<Arc<Budget>>,
 }
 
 /// The backend could not say, and why. Never that there is nothing.
@@ -43,11 +52,31 @@ pub(super) trait Api: Send + Sync {
         asking: &'a Asking,
     ) -> BoxFuture<'a, Result<Answer, Unavailable>>;
 
+    /// Both at once, for a backend whose questions are counted. `None` where one has to be asked after the other.
+    fn both<'a>(
+        &'a self,
+        _question: Question<'a>,
+        _asking: &'a Asking,
+    ) -> Option<BoxFuture<'a, Result<Answer, Unavailable>>> {
+        None
+    }
+
     /// Whether it answers at all, for when there is nothing else to ask.
     fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>>;
 
     /// Where a person sees the trace.
     fn link(&self, id: TraceId, at: SystemTime) -> Option<String>;
+}
+
+/// Everything that there is to ask about an incident whose service is known.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) ids: &'a [TraceId],
+    pub(super) service: &'a ServiceName,
+    /// When the traces and what is looked at of the service were.
+    pub(super) whole: Window,
+    /// The part in which silence would mean something: the coverage is that of this one.
+    pub(super) since: Window,
 }
 
 /// An answer that can be believed.
@@ -60,47 +89,62 @@ pub(super) struct Answer {
     pub(super) coverage: Coverage,
 }
 
-/// One inquiry: what it asked.
-#[derive(Default)]
-pub struct Asking {
-    queries: Mutex<Vec<String>>,
-}
-
-impl Asking {
-    /// Remembers a query as it may be shown.
-    pub(super) fn note(&self, query: String) {
-        if let Ok(mut queries) = self.queries.lock() {
-            queries.push(query);
-        }
-    }
-
-    /// The queries so far, for the verdict's evidence.
-    pub fn into_queries(self) -> Vec<String> {
-        self.queries.into_inner().unwrap_or_default()
-    }
-}
-
 impl Backend {
     /// A client for a backend. Asks nobody yet.
     ///
     /// # Errors
     /// Why it cannot be asked, in a sentence.
     pub fn new(settings: &TracesSettings) -> Result<Self, String> {
-        let kind = settings.backend.kind();
-        let api: Box<dyn Api> = match &settings.backend {
+        Self::beside(settings, &[])
+    }
+
+    /// The same beside `others`, with whom it shares the limit of one account.
+    ///
+    /// # Errors
+    /// Why it cannot be asked, in a sentence.
+    pub fn beside(settings: &TracesSettings, others: &[&Self]) -> Result<Self, String> {
+        let remote = match &settings.backend {
             BackendSettings::Embedded(embedded) => {
-                Box::new(Embedded::new(Reader::open(&embedded.path)))
+                return Ok(Self {
+                    name: settings.name.clone(),
+                    settings: settings.backend.clone(),
+                    api: Box::new(Embedded::new(Reader::open(&embedded.path))),
+                    budget: None,
+                });
             }
-            BackendSettings::Remote(remote) => match remote.kind {
-                BackendKind::Jaeger => Box::new(Jaeger::new(remote)?),
-                kind => return Err(format!("{} cannot be asked yet", kind.as_str())),
-            },
+            BackendSettings::Remote(remote) => remote,
+        };
+        let budget = others
+            .iter()
+            .find_map(|other| other.budget.clone().filter(|_| other.is_account_of(remote)))
+            .or_else(|| limit(remote.kind).map(|(most, per)| Arc::new(Budget::new(most, per))));
+        let counted = || budget.clone();
+        let api: Box<dyn Api> = match remote.kind {
+            BackendKind::Jaeger => Box::new(Jaeger::new(remote)?),
+            BackendKind::Honeycomb => Box::new(Honeycomb::new(remote, counted())?),
+            BackendKind::Datadog => Box::new(Datadog::new(remote, counted())?),
+            BackendKind::NewRelic => Box::new(NewRelic::new(remote, counted())?),
+            BackendKind::Axiom => Box::new(Axiom::new(remote, counted())?),
+            BackendKind::Highflame | BackendKind::Lightstep => Box::new(Unaskable::new(remote)),
+            kind => return Err(format!("{} cannot be asked yet", kind.as_str())),
         };
         Ok(Self {
             name: settings.name.clone(),
-            kind,
+            settings: settings.backend.clone(),
             api,
+            budget,
         })
+    }
+
+    /// Whether it is what these settings make: then it can go on, with what it has of its limit.
+    pub fn is_made_by(&self, settings: &TracesSettings) -> bool {
+        self.name == settings.name && self.settings == settings.backend
+    }
+
+    /// Vendors count by the account, which is told by the credentials.
+    fn is_account_of(&self, remote: &RemoteSettings) -> bool {
+        matches!(&self.settings, BackendSettings::Remote(own)
+            if own.kind == remote.kind && own.url == remote.url && own.headers == remote.headers)
     }
 
     /// `name` of its `[[traces]]`.
@@ -110,7 +154,7 @@ impl Backend {
 
     /// What it is.
     pub fn kind(&self) -> BackendKind {
-        self.kind
+        self.settings.kind()
     }
 
     /// Where a person sees a trace of that time.
@@ -120,6 +164,26 @@ impl Backend {
 
     pub(super) fn api(&self) -> &dyn Api {
         self.api.as_ref()
+    }
+
+    /// Whether its vendor counts how often it is asked.
+    pub fn is_counted(&self) -> bool {
+        self.budget.is_some()
+    }
+
+    pub(super) fn budget(&self) -> Option<&Budget> {
+        self.budget.as_deref()
+    }
+}
+
+/// How many queries a vendor takes, in how long.
+fn limit(kind: BackendKind) -> Option<(usize, Duration)> {
+    match kind {
+        BackendKind::Honeycomb => Some(super::honeycomb::LIMIT),
+        BackendKind::Datadog => Some(super::datadog::LIMIT),
+        BackendKind::NewRelic => Some(super::newrelic::LIMIT),
+        BackendKind::Axiom => Some(super::axiom::LIMIT),
+        _ => None,
     }
 }
 
@@ -156,6 +220,17 @@ impl BackendSpan {
     }
 }
 
+/// A server's clock may be off by so much, and a span of a trace is told by it.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(120);
+
+/// The window in which the spans of traces are found that were in `window` by our clock.
+pub(super) fn widened(window: Window) -> Window {
+    Window {
+        from: window.from - CLOCKS_DIFFER,
+        to: window.to + CLOCKS_DIFFER,
+    }
+}
+
 /// For the time of a query, in the units that backends want.
 pub(super) fn micros(at: SystemTime) -> u128 {
     at.duration_since(SystemTime::UNIX_EPOCH)
@@ -170,4 +245,13 @@ pub(super) fn ui(http: &Http, ui: Option<&str>, path: &str) -> Option<String> {
         None => http.shown_base(),
     };
     Some(format!("{}/{path}", base.trim_end_matches('/')))
+}
+
+/// The page of a trace at a vendor's, whose address the user has given: `{trace_id}` stands for it, or it is the last part.
+pub(super) fn page(ui: Option<&str>, id: TraceId) -> Option<String> {
+    let ui = ui?;
+    Some(match ui.contains("{trace_id}") {
+        true => ui.replace("{trace_id}", &id.to_string()),
+        false => format!("{}/{id}", ui.trim_end_matches('/')),
+    })
 }

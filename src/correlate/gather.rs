@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
-use super::backend::{Asking, Backend, BackendSpan};
+use super::asking::Asking;
+use super::backend::{Answer, Api, Backend, BackendSpan, Question, Unavailable};
 use super::clock::{Skew, clock_skew};
 use super::search::Search;
 use super::service::{by_trace, candidates, learnt_service};
@@ -29,15 +30,31 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let passed: Vec<_> = case.passed.iter().take(MAX_PASSED).collect();
     let probes = || failed.iter().chain(&passed);
     let ids: Vec<_> = probes().map(|probe| probe.trace_id).collect();
+    let around = around(probes(), case, now);
     let mut state = BackendState::Answered;
     let mut coverage = Coverage::Full;
-    let traces = match api.traces(&ids, around(probes(), case, now), asking).await {
-        Ok(answer) => {
+    let mut at_once = None;
+    let traces = match all_at_once(case, api, &ids, &failed, around, asking, now).await {
+        Some(Ok(answer)) => {
+            coverage = answer.coverage;
+            let of_service = answer.spans.clone();
+            at_once = Some(of_service);
+            Ok(answer.spans)
+        }
+        Some(Err(why)) => Err(why),
+        None => api.traces(&ids, around, asking).await.map(|answer| {
             if let Some(cut) = answer.cut {
                 state = BackendState::Truncated(cut);
             }
+            // Of what was kept of an earlier time nothing follows for the gap; of a sample it does.
+            if let Coverage::Sampled(_) = &answer.coverage {
+                coverage = answer.coverage;
+            }
             answer.spans
-        }
+        }),
+    };
+    let traces = match traces {
+        Ok(spans) => spans,
         Err(why) => {
             state = BackendState::Unavailable(why);
             Vec::new()
@@ -70,13 +87,17 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            let mut found = search.all(since, &mut state, &mut coverage).await;
-            found.extend(
-                search
-                    .as_far_back_as_possible(&mut baseline, &mut state)
-                    .await,
-            );
-            found
+            match at_once {
+                Some(spans) => search.among(spans, &[since, baseline]),
+                None => {
+                    let mut found = search.all(since, &mut state, &mut coverage).await;
+                    let before = search
+                        .as_far_back_as_possible(&mut baseline, &mut state, &mut coverage)
+                        .await;
+                    found.extend(before);
+                    found
+                }
+            }
         }
         (None, BackendState::Answered) => {
             // Nothing to search for, but its silence must be that of a backend that answers.
@@ -119,6 +140,38 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         spans,
         probe_traces: own_traces(case),
         negotiation,
+    }
+}
+
+/// Everything in one answer, from a backend whose questions are counted. `None` where that cannot be had: then one
+/// question comes after the other.
+async fn all_at_once(
+    case: &Case,
+    api: &dyn Api,
+    ids: &[TraceId],
+    failed: &[&StoredProbe],
+    around: Window,
+    asking: &Asking,
+    now: SystemTime,
+) -> Option<Result<Answer, Unavailable>> {
+    let service = case.service.as_ref()?;
+    let (baseline, gap) = windows(case, failed, now);
+    let question = Question {
+        ids,
+        service,
+        whole: Window {
+            from: around.from.min(baseline.from),
+            to: around.to,
+        },
+        since: Window {
+            from: gap.from,
+            to: silence_end(case, gap, now),
+        },
+    };
+    let answer = api.both(question, asking)?.await;
+    match answer {
+        Ok(Answer { cut: Some(_), .. }) => None,
+        answer => Some(answer),
     }
 }
 

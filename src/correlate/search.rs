@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::backend::{Answer, Api, Asking, BackendSpan, Unavailable};
+use super::asking::Asking;
+use super::backend::{Answer, Api, BackendSpan, Unavailable};
 use super::clock::Skew;
 use crate::model::{BackendState, Coverage, ServiceName, Text, Window};
 
@@ -32,7 +33,7 @@ impl Search<'_> {
                         "{cut} since the last passed probe, and perhaps more"
                     )));
                 }
-                *coverage = answer.coverage;
+                *coverage = std::mem::take(coverage).and(answer.coverage);
                 answer.spans
             }
             Err(why) => {
@@ -48,6 +49,7 @@ impl Search<'_> {
         &self,
         baseline: &mut Window,
         backend: &mut BackendState,
+        coverage: &mut Coverage,
     ) -> Vec<BackendSpan> {
         loop {
             let answer = match self.once(*baseline).await {
@@ -57,6 +59,10 @@ impl Search<'_> {
                     return Vec::new();
                 }
             };
+            // Of what was kept of an earlier time nothing follows for a later one; of a sample it does.
+            if let Coverage::Sampled(_) = &answer.coverage {
+                *coverage = std::mem::take(coverage).and(answer.coverage);
+            }
             match answer.cut {
                 None => return answer.spans,
                 Some(_) if baseline.length() > SHORTEST_BASELINE => {
@@ -70,6 +76,18 @@ impl Search<'_> {
                 }
             }
         }
+    }
+
+    /// Of spans that were asked for together with something else, those that a search in these windows finds.
+    pub(super) fn among(&self, spans: Vec<BackendSpan>, windows: &[Window]) -> Vec<BackendSpan> {
+        let is_in = |span: &BackendSpan| {
+            let start = self.skew.ours(span.start);
+            windows.iter().any(|window| window.holds(start))
+        };
+        let found = spans.into_iter();
+        found
+            .filter(|span| span.service == self.service.name && is_in(span))
+            .collect()
     }
 
     async fn once(&self, window: Window) -> Result<Answer, Unavailable> {

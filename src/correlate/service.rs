@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::backend::{Asking, Backend, BackendSpan};
+use super::asking::Asking;
+use super::backend::{Backend, BackendSpan};
+use super::budget::Claim;
 use super::span::{has_mcp_attributes, is_foreign_mcp, is_health_check, is_own};
 use crate::model::{ServiceName, SpanKind, Text, TraceId, Window};
 
@@ -29,7 +31,7 @@ pub async fn learn(
     around: Window,
     configured: Option<&ServiceName>,
 ) -> Result<Learnt, Text> {
-    let asking = Asking::default();
+    let asking = Asking::by(Claim::Learning);
     let answer = backend.api().traces(traces, around, &asking).await?;
     let answers = by_trace(traces, answer.spans);
     let is_targets = |span: &BackendSpan| match configured {

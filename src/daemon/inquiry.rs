@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::correlate::{self, Asking, Backend};
+use crate::correlate::{self, Asking, Backend, Claim};
 use crate::model::{Case, Evidence, Judgement, ServiceName, Target, TracesSettings, Window};
 use crate::store::Reader;
 
@@ -24,24 +24,39 @@ pub struct Inquiry {
 /// A backend that can be asked, and when.
 pub struct Source {
     /// The backend.
-    pub backend: Backend,
+    pub backend: Arc<Backend>,
     /// When and how far to look.
     pub settings: TracesSettings,
 }
 
 impl Source {
-    /// Every backend of a file.
+    /// Every backend of a file. One of `before` that is the same goes on, and one of the same account keeps its limit.
     ///
     /// # Errors
     /// A sentence for the first that cannot be used.
-    pub fn all(traces: &[TracesSettings]) -> Result<Arc<[Self]>, String> {
-        let made = traces.iter().map(|settings| {
-            Ok(Self {
-                backend: Backend::new(settings)?,
+    pub fn all(traces: &[TracesSettings], before: &[Self]) -> Result<Arc<[Self]>, String> {
+        let mut made: Vec<Self> = Vec::with_capacity(traces.len());
+        for settings in traces {
+            let same = before
+                .iter()
+                .find(|source| source.backend.is_made_by(settings));
+            let backend = match same {
+                Some(source) => Arc::clone(&source.backend),
+                None => {
+                    let others: Vec<&Backend> = made
+                        .iter()
+                        .chain(before)
+                        .map(|source| source.backend.as_ref())
+                        .collect();
+                    Arc::new(Backend::beside(settings, &others)?)
+                }
+            };
+            made.push(Self {
+                backend,
                 settings: settings.clone(),
-            })
-        });
-        made.collect()
+            });
+        }
+        Ok(made.into())
     }
 }
 
@@ -59,6 +74,8 @@ pub struct Finding {
     pub queries: Vec<String>,
     /// The backend will have more to say later.
     pub provisional: bool,
+    /// Not everything was asked, because the backend's limit is spent: when it can be.
+    pub refused_until: Option<SystemTime>,
 }
 
 /// What is asked about.
@@ -85,11 +102,19 @@ impl Inquiry {
         }
     }
 
+    /// An inquiry about a target, once it has its turn.
+    pub async fn turn(&self, target: &str, claim: Claim) -> Asking {
+        match self.source(target) {
+            Some(source) => Asking::admitted(&source.backend, claim).await,
+            None => Asking::by(claim),
+        }
+    }
+
     /// Asks and judges, as of now.
     ///
     /// # Errors
     /// A sentence when the store cannot be read.
-    pub async fn about(&self, subject: Subject) -> Result<Finding, String> {
+    pub async fn about(&self, subject: Subject, asking: Asking) -> Result<Finding, String> {
         let this = self.clone();
         let case = tokio::task::spawn_blocking(move || this.case(subject))
             .await
@@ -97,20 +122,20 @@ impl Inquiry {
         let this = self.clone();
         let runtime = Handle::current();
         // A busy service's spans are megabytes of JSON: reading them must not hold up the probes.
-        tokio::task::spawn_blocking(move || runtime.block_on(this.judge(case)))
+        tokio::task::spawn_blocking(move || runtime.block_on(this.judge(case, asking)))
             .await
             .map_err(|error| format!("cannot judge: {error}"))?
     }
 
-    async fn judge(&self, case: Case) -> Result<Finding, String> {
+    async fn judge(&self, case: Case, asking: Asking) -> Result<Finding, String> {
         let now = SystemTime::now();
         let source = self.source_of(&case.target)?;
-        let asking = Asking::default();
         let evidence = correlate::gather(&case, &source.backend, &asking, now).await;
         let judgement = correlate::judge(&evidence);
         let last = source.settings.recheck.last().copied().unwrap_or_default();
         Ok(Finding {
             provisional: now < case.at + last,
+            refused_until: asking.refused_until(),
             backend: source.backend.kind().as_str(),
             queries: asking.into_queries(),
             case,

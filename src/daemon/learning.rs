@@ -17,6 +17,8 @@ pub(super) const LEARN_EVERY: Duration = Duration::from_secs(5);
 const LEARN_AT_ONCE: usize = 10;
 /// Between two attempts for one target.
 const LEARN_AGAIN: Duration = Duration::from_secs(60);
+/// More than that, by chance: otherwise the same targets would take the few turns that there are each time.
+const LEARN_SPREAD: u64 = 30;
 /// Fewer passed probes are not worth asking about.
 const LEARN_LEAST: usize = 3;
 /// Passed probes whose traces are asked for, and how old they have to be for the server's spans to have arrived.
@@ -71,7 +73,7 @@ impl Daemon {
             })
             .take(LEARN_AT_ONCE);
         for (index, learning) in due {
-            learning.again = now + LEARN_AGAIN;
+            learning.again = now + LEARN_AGAIN + Duration::from_secs(fastrand::u64(..LEARN_SPREAD));
             if let Some(target) = self.fleet.targets.get(index) {
                 let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
                 background.spawn(async move {
@@ -104,7 +106,10 @@ async fn learn_one(inquiry: Inquiry, target: Arc<Target>) -> Option<Learnt> {
         to: SystemTime::now().max(first),
     };
     let service = target.service.as_ref();
-    correlate::learn(&source.backend, &traces, around, service)
-        .await
-        .ok()
+    match correlate::learn(&source.backend, &traces, around, service).await {
+        Ok(learnt) => Some(learnt),
+        // Where turns are few, whoever got none must not stand in front of others at once.
+        Err(_) if source.backend.is_counted() => Some(Learnt::default()),
+        Err(_) => None,
+    }
 }

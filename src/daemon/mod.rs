@@ -18,7 +18,7 @@ mod systemd;
 mod verdict;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -106,6 +106,8 @@ pub struct Daemon {
     rechecks: BinaryHeap<Reverse<(Instant, String, String)>>,
     /// Incidents by their target, to be asked about after its next result.
     after_probe: BTreeMap<String, Vec<String>>,
+    /// Incidents about which nobody has been able to ask yet, until it is given up.
+    unasked: HashSet<String>,
     permits: Arc<Semaphore>,
     requests: mpsc::Sender<Request>,
     requested: Option<mpsc::Receiver<Request>>,
@@ -148,7 +150,8 @@ type Results = Finished<Option<Ended>>;
 
 /// What background work ends with.
 enum Done {
-    Judged(Result<Box<Finding>, String>),
+    /// About which incident, and what was found.
+    Judged(String, Result<Box<Finding>, String>),
     Learnt(String, Option<Learnt>),
     /// What the controls say.
     Controls(Vec<bool>),
@@ -195,7 +198,7 @@ impl Daemon {
             callbacks(parts.format, &parts.output, Arc::clone(&sender));
         let (writer, recalled) = Writer::open(&config.store.path, config.store.keep, callbacks)?;
         let targets: Arc<[Arc<Target>]> = config.targets.into_iter().map(Arc::new).collect();
-        let inquiry = inquiry(&config.traces, &config.store.path, &targets)?;
+        let inquiry = inquiry(&config.traces, &[], &config.store.path, &targets)?;
         let (delivered, deliveries) = mpsc::channel(DELIVERIES);
         let outbox = Outbox::start(
             config.alerting.channels.clone(),
@@ -232,6 +235,7 @@ impl Daemon {
             board: parts.board,
             rechecks: BinaryHeap::new(),
             after_probe: BTreeMap::new(),
+            unasked: HashSet::new(),
             permits: Arc::new(Semaphore::new(INQUIRIES)),
             requests,
             requested: Some(requested),
@@ -634,6 +638,7 @@ fn requests_of(targets: usize) -> (mpsc::Sender<Request>, mpsc::Receiver<Request
 
 fn inquiry(
     traces: &[TracesSettings],
+    before: &[Source],
     store: &Path,
     targets: &Arc<[Arc<Target>]>,
 ) -> Result<Option<Inquiry>, String> {
@@ -642,7 +647,7 @@ fn inquiry(
     }
     Ok(Some(Inquiry {
         store: store.to_owned(),
-        sources: Source::all(traces)?,
+        sources: Source::all(traces, before)?,
         targets: Arc::clone(targets),
     }))
 }

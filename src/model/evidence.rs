@@ -53,6 +53,16 @@ pub enum Coverage {
     RetentionFiltered(Text),
 }
 
+impl Coverage {
+    /// Of two answers that are taken together, the one that proves less.
+    pub fn and(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Sampled(_) | Self::RetentionFiltered(_), _) | (_, Self::Full) => self,
+            _ => other,
+        }
+    }
+}
+
 /// A failed probe of the incident.
 #[derive(Clone, Debug)]
 pub struct FailedProbe {
