@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
-use super::backend::{Asking, Backend, BackendSpan};
+use super::backend::{Api, Asking, Backend, BackendSpan};
 use super::clock::{Skew, clock_skew};
 use super::search::Search;
 use super::service::{by_trace, candidates, learnt_service};
@@ -31,29 +31,19 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let ids: Vec<_> = probes().map(|probe| probe.trace_id).collect();
     let mut state = BackendState::Answered;
     let mut coverage = Coverage::Full;
-    let traces = match api.traces(&ids, around(probes(), case, now), asking).await {
-        Ok(answer) => {
-            if let Some(cut) = answer.cut {
-                state = BackendState::Truncated(cut);
-            }
-            answer.spans
-        }
-        Err(why) => {
-            state = BackendState::Unavailable(why);
-            Vec::new()
-        }
-    };
+    let looked_at = around(probes(), case, now);
+    let traces = spans_of(api, &ids, looked_at, asking, &mut state).await;
     let mut failed_traces = by_trace(&ids, traces);
     let passed_traces = failed_traces.split_off(failed.len());
     let failed = drop_too_young(failed, &failed_traces, now);
-    let service = case.service.clone().or_else(|| {
+    let service = api.service(case.service.as_ref()).or_else(|| {
         learnt_service(&passed_traces).map(|name| ServiceName {
             name,
             attributes: BTreeMap::new(),
         })
     });
     let (mut baseline, gap) = windows(case, &failed, now);
-    let silence_to = silence_end(case, gap, now);
+    let mut silence_to = silence_end(case, gap, now);
     let skew = service.as_ref().map_or(Skew::NONE, |service| {
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
@@ -70,12 +60,21 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
+            let own: Vec<_> = failed.iter().map(|probe| probe.trace_id).collect();
+            let around = around(failed.iter(), case, now);
+            if search.lags(&own, around, &mut state).await {
+                // What came back after the last failed probe may not be seen yet.
+                silence_to = gap.to;
+            }
             let mut found = search.all(since, &mut state, &mut coverage).await;
             found.extend(
                 search
                     .as_far_back_as_possible(&mut baseline, &mut state)
                     .await,
             );
+            // A trace of ours is looked at whole or not at all: what hangs below negotiation is told by its parents.
+            let ours = own_traces(case);
+            found.retain(|span| !ours.contains(&span.trace_id) || ids.contains(&span.trace_id));
             found
         }
         (None, BackendState::Answered) => {
@@ -119,6 +118,28 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         spans,
         probe_traces: own_traces(case),
         negotiation,
+    }
+}
+
+/// The spans of these traces, or why they are not all there.
+async fn spans_of(
+    api: &dyn Api,
+    ids: &[TraceId],
+    around: Window,
+    asking: &Asking,
+    state: &mut BackendState,
+) -> Vec<BackendSpan> {
+    match api.traces(ids, around, asking).await {
+        Ok(answer) => {
+            if let Some(cut) = answer.cut {
+                *state = BackendState::Truncated(cut);
+            }
+            answer.spans
+        }
+        Err(why) => {
+            *state = BackendState::Unavailable(why);
+            Vec::new()
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Http {
     base: Url,
     timeout: Duration,
     budget: Option<Budget>,
+    /// Masked in what a refusal says.
+    secrets: Vec<String>,
 }
 
 /// An answer with its status: what that means is the backend's business.
@@ -51,6 +53,7 @@ impl Http {
             base,
             timeout,
             budget,
+            secrets: secrets(&settings.headers),
         })
     }
 
@@ -62,6 +65,16 @@ impl Http {
         }
         base.join(path)
             .map_err(|error| Text::new(format!("{path}: {error}")))
+    }
+
+    /// A path below the base of which each segment is escaped.
+    pub(super) fn below(&self, segments: &[&str]) -> Result<Url, Unavailable> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Text::new("its URL has no path"))?
+            .pop_if_empty()
+            .extend(segments);
+        Ok(url)
     }
 
     /// The base as it may be shown: no user, no password, no query.
@@ -131,6 +144,11 @@ impl Http {
             }
             body.extend_from_slice(&piece);
         }
+        if !status.is_success() {
+            // Some proxies say what they were sent.
+            let said = String::from_utf8_lossy(&body);
+            body = Text::mask(&said, self.secrets.iter().map(String::as_str)).into_bytes();
+        }
         Ok(Reply {
             status,
             headers,
@@ -159,6 +177,19 @@ impl Http {
     }
 }
 
+/// Characters of a refusal's own words.
+const MAX_SAID: usize = 200;
+
+/// Every header's value, and what stands after `Bearer` in it.
+fn secrets(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.values().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, after)| after)])
+        .flatten()
+        .map(str::to_owned)
+        .collect()
+}
+
 impl Reply {
     /// The body, where the status is a success; else why the backend could not say, with what it says of it.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unavailable> {
@@ -171,6 +202,16 @@ impl Reply {
                 self.status
             ))
         })
+    }
+
+    /// The same where the backend says in plain text why it refuses.
+    pub(super) fn plain_refusal(&self) -> Unavailable {
+        let text = String::from_utf8_lossy(&self.body);
+        let text = text.trim();
+        // A page is for people who look at it.
+        let is_page = text.starts_with('<');
+        let short: String = text.chars().take(MAX_SAID).collect();
+        self.refusal(if is_page { "" } else { &short })
     }
 
     /// A refusal in words: the status, the backend's message, and when it may be asked again.
