@@ -1,21 +1,30 @@
 //! What every trace backend can be asked, whatever it is: one file for each beside this one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 
 use super::asking::Asking;
 use super::axiom::Axiom;
 use super::budget::Budget;
+use super::clickhouse::ClickHouse;
 use super::datadog::Datadog;
+use super::elastic::Elastic;
 use super::embedded::Embedded;
+use super::heimdall::Heimdall;
 use super::honeycomb::Honeycomb;
 use super::http::Http;
 use super::jaeger::Jaeger;
+use super::jaeger_v3::JaegerV3;
 use super::newrelic::NewRelic;
+use super::opensearch::OpenSearch;
+use super::phoenix::Phoenix;
+use super::signoz::SigNoz;
+use super::tempo::Tempo;
 use super::unaskable::Unaskable;
+use super::zipkin::Zipkin;
 use crate::model::{
     BackendKind, BackendSettings, Coverage, RemoteSettings, ServiceName, SpanId, SpanKind, Text,
     TraceId, TracesSettings, Window,
@@ -61,6 +70,21 @@ pub(super) trait Api: Send + Sync {
         None
     }
 
+    /// The service as this backend knows it, where that is not as the target or its spans name it.
+    fn service(&self, service: Option<&ServiceName>) -> Option<ServiceName> {
+        service.cloned()
+    }
+
+    /// Which of these traces, known by their ids, a search sees by now; `None` where it sees all that asking by id sees.
+    fn searchable<'a>(
+        &'a self,
+        _ids: &'a [TraceId],
+        _around: Window,
+        _asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Option<BTreeSet<TraceId>>, Unavailable>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Whether it answers at all, for when there is nothing else to ask.
     fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>>;
 
@@ -87,6 +111,21 @@ pub(super) struct Answer {
     pub(super) cut: Option<Text>,
     /// How much of what there was the backend keeps, at the time that was asked about.
     pub(super) coverage: Coverage,
+}
+
+impl Answer {
+    /// The traces in which `service` has a span that started in `window`: what a backend was asked in coarser units, or
+    /// without a window at all.
+    pub(super) fn within(mut self, service: &str, window: Window) -> Self {
+        let traces: BTreeSet<_> = self
+            .spans
+            .iter()
+            .filter(|span| span.service == service && window.holds(span.start))
+            .map(|span| span.trace_id)
+            .collect();
+        self.spans.retain(|span| traces.contains(&span.trace_id));
+        self
+    }
 }
 
 impl Backend {
@@ -120,13 +159,26 @@ impl Backend {
             .or_else(|| limit(remote.kind).map(|(most, per)| Arc::new(Budget::new(most, per))));
         let counted = || budget.clone();
         let api: Box<dyn Api> = match remote.kind {
+            BackendKind::Embedded => {
+                return Err("the embedded backend has settings of its own".to_owned());
+            }
+            BackendKind::Jaeger if remote.option("api") == Some("v3") => {
+                Box::new(JaegerV3::new(remote)?)
+            }
             BackendKind::Jaeger => Box::new(Jaeger::new(remote)?),
+            BackendKind::Tempo => Box::new(Tempo::new(remote)?),
+            BackendKind::Zipkin => Box::new(Zipkin::new(remote)?),
+            BackendKind::Heimdall => Box::new(Heimdall::new(remote)?),
             BackendKind::Honeycomb => Box::new(Honeycomb::new(remote, counted())?),
             BackendKind::Datadog => Box::new(Datadog::new(remote, counted())?),
             BackendKind::NewRelic => Box::new(NewRelic::new(remote, counted())?),
             BackendKind::Axiom => Box::new(Axiom::new(remote, counted())?),
+            BackendKind::SigNoz => Box::new(SigNoz::new(remote)?),
+            BackendKind::ClickHouse => Box::new(ClickHouse::new(remote)?),
+            BackendKind::Elastic => Box::new(Elastic::new(remote)?),
+            BackendKind::OpenSearch => Box::new(OpenSearch::new(remote)?),
+            BackendKind::Phoenix => Box::new(Phoenix::new(remote)?),
             BackendKind::Highflame | BackendKind::Lightstep => Box::new(Unaskable::new(remote)),
-            kind => return Err(format!("{} cannot be asked yet", kind.as_str())),
         };
         Ok(Self {
             name: settings.name.clone(),
@@ -155,6 +207,11 @@ impl Backend {
     /// What it is.
     pub fn kind(&self) -> BackendKind {
         self.settings.kind()
+    }
+
+    /// The service as this backend knows it: some fold its letters, some know projects only.
+    pub fn service(&self, service: Option<&ServiceName>) -> Option<ServiceName> {
+        self.api.service(service)
     }
 
     /// Where a person sees a trace of that time.
@@ -233,9 +290,53 @@ pub(super) fn widened(window: Window) -> Window {
 
 /// For the time of a query, in the units that backends want.
 pub(super) fn micros(at: SystemTime) -> u128 {
-    at.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_micros()
+    since_epoch(at).as_micros()
+}
+
+/// The same in nanoseconds.
+pub(super) fn nanos(at: SystemTime) -> u128 {
+    since_epoch(at).as_nanos()
+}
+
+/// A window in milliseconds, rounded outwards.
+pub(super) fn outer_millis(window: Window) -> (u128, u128) {
+    let from = since_epoch(window.from).as_millis();
+    (from, since_epoch(window.to).as_millis() + 1)
+}
+
+/// The same in seconds.
+pub(super) fn outer_seconds(window: Window) -> (u64, u64) {
+    let from = since_epoch(window.from).as_secs();
+    (from, since_epoch(window.to).as_secs() + 1)
+}
+
+fn since_epoch(at: SystemTime) -> Duration {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A window that also holds traces whose clocks are off, for backends that find a trace by its id only in a window.
+pub(super) fn with_margin(window: Window) -> Window {
+    /// More than any clock of a server that works is off, and a partition or two of an index.
+    const MARGIN: Duration = Duration::from_secs(600);
+    Window {
+        from: window.from.checked_sub(MARGIN).unwrap_or(UNIX_EPOCH),
+        to: window.to + MARGIN,
+    }
+}
+
+/// `SPAN_KIND_SERVER`, `Server` and `server` are the same.
+pub(super) fn kind_of(word: &str) -> SpanKind {
+    let word = word.to_ascii_lowercase();
+    match word.strip_prefix("span_kind_").unwrap_or(&word) {
+        "server" => SpanKind::Server,
+        "client" => SpanKind::Client,
+        _ => SpanKind::Other,
+    }
+}
+
+/// An answer that is not what the backend is documented to say.
+pub(super) fn unreadable(what: &str) -> Unavailable {
+    Text::new(format!("an answer that cannot be read: {what}"))
 }
 
 /// The page of a trace in the backend's own UI: `ui` where the user has set it, else where it is asked.

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 
-use super::backend::{Answer, Api, Asking, BackendSpan, Unavailable};
+use super::asking::Asking;
+use super::backend::{Answer, Api, BackendSpan, Unavailable};
 use crate::model::{
     Coverage, RecordedKind, RecordedSpan, ServiceName, SpanKind, SpanStatus, Text, TraceId, Window,
 };

@@ -37,40 +37,26 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let traces = match all_at_once(case, api, &ids, &failed, around, asking, now).await {
         Some(Ok(answer)) => {
             coverage = answer.coverage;
-            let of_service = answer.spans.clone();
-            at_once = Some(of_service);
-            Ok(answer.spans)
-        }
-        Some(Err(why)) => Err(why),
-        None => api.traces(&ids, around, asking).await.map(|answer| {
-            if let Some(cut) = answer.cut {
-                state = BackendState::Truncated(cut);
-            }
-            // Of what was kept of an earlier time nothing follows for the gap; of a sample it does.
-            if let Coverage::Sampled(_) = &answer.coverage {
-                coverage = answer.coverage;
-            }
+            at_once = Some(answer.spans.clone());
             answer.spans
-        }),
-    };
-    let traces = match traces {
-        Ok(spans) => spans,
-        Err(why) => {
+        }
+        Some(Err(why)) => {
             state = BackendState::Unavailable(why);
             Vec::new()
         }
+        None => spans_of(api, &ids, around, asking, &mut state, &mut coverage).await,
     };
     let mut failed_traces = by_trace(&ids, traces);
     let passed_traces = failed_traces.split_off(failed.len());
     let failed = drop_too_young(failed, &failed_traces, now);
-    let service = case.service.clone().or_else(|| {
+    let service = api.service(case.service.as_ref()).or_else(|| {
         learnt_service(&passed_traces).map(|name| ServiceName {
             name,
             attributes: BTreeMap::new(),
         })
     });
     let (mut baseline, gap) = windows(case, &failed, now);
-    let silence_to = silence_end(case, gap, now);
+    let mut silence_to = silence_end(case, gap, now);
     let skew = service.as_ref().map_or(Skew::NONE, |service| {
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
@@ -87,7 +73,13 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            match at_once {
+            let own: Vec<_> = failed.iter().map(|probe| probe.trace_id).collect();
+            let of_failures = self::around(failed.iter(), case, now);
+            if search.lags(&own, of_failures, &mut state).await {
+                // What came back after the last failed probe may not be seen yet.
+                silence_to = gap.to;
+            }
+            let mut found = match at_once {
                 Some(spans) => search.among(spans, &[since, baseline]),
                 None => {
                     let mut found = search.all(since, &mut state, &mut coverage).await;
@@ -97,7 +89,11 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                     found.extend(before);
                     found
                 }
-            }
+            };
+            // A trace of ours is looked at whole or not at all: what hangs below negotiation is told by its parents.
+            let ours = own_traces(case);
+            found.retain(|span| !ours.contains(&span.trace_id) || ids.contains(&span.trace_id));
+            found
         }
         (None, BackendState::Answered) => {
             // Nothing to search for, but its silence must be that of a backend that answers.
@@ -172,6 +168,33 @@ async fn all_at_once(
     match answer {
         Ok(Answer { cut: Some(_), .. }) => None,
         answer => Some(answer),
+    }
+}
+
+/// The spans of these traces, or why they are not all there.
+async fn spans_of(
+    api: &dyn Api,
+    ids: &[TraceId],
+    around: Window,
+    asking: &Asking,
+    state: &mut BackendState,
+    coverage: &mut Coverage,
+) -> Vec<BackendSpan> {
+    match api.traces(ids, around, asking).await {
+        Ok(answer) => {
+            if let Some(cut) = answer.cut {
+                *state = BackendState::Truncated(cut);
+            }
+            // Of what was kept of an earlier time nothing follows for the gap; of a sample it does.
+            if let Coverage::Sampled(_) = &answer.coverage {
+                *coverage = answer.coverage;
+            }
+            answer.spans
+        }
+        Err(why) => {
+            *state = BackendState::Unavailable(why);
+            Vec::new()
+        }
     }
 }
 

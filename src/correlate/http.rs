@@ -21,6 +21,8 @@ pub(super) struct Http {
     base: Url,
     timeout: Duration,
     budget: Option<Arc<Budget>>,
+    /// Masked in what a refusal says.
+    secrets: Vec<String>,
 }
 
 /// An answer with its status: what that means is the backend's business.
@@ -53,6 +55,7 @@ impl Http {
             base,
             timeout,
             budget,
+            secrets: secrets(&settings.headers),
         })
     }
 
@@ -64,6 +67,16 @@ impl Http {
         }
         base.join(path)
             .map_err(|error| Text::new(format!("{path}: {error}")))
+    }
+
+    /// A path below the base of which each segment is escaped.
+    pub(super) fn below(&self, segments: &[&str]) -> Result<Url, Unavailable> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Text::new("its URL has no path"))?
+            .pop_if_empty()
+            .extend(segments);
+        Ok(url)
     }
 
     /// The base as it may be shown: no user, no password, no query.
@@ -138,6 +151,11 @@ impl Http {
             }
             body.extend_from_slice(&piece);
         }
+        if !status.is_success() {
+            // Some proxies say what they were sent.
+            let said = String::from_utf8_lossy(&body);
+            body = Text::mask(&said, self.secrets.iter().map(String::as_str)).into_bytes();
+        }
         let reply = Reply {
             status,
             headers,
@@ -170,6 +188,19 @@ impl Http {
         }
         Text::new(last)
     }
+}
+
+/// Characters of a refusal's own words.
+const MAX_SAID: usize = 200;
+
+/// Every header's value, and what stands after `Bearer` in it.
+fn secrets(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.values().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, after)| after)])
+        .flatten()
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Reply {
@@ -206,6 +237,16 @@ impl Reply {
                 self.status
             ))
         })
+    }
+
+    /// The same where the backend says in plain text why it refuses.
+    pub(super) fn plain_refusal(&self) -> Unavailable {
+        let text = String::from_utf8_lossy(&self.body);
+        let text = text.trim();
+        // A page is for people who look at it.
+        let is_page = text.starts_with('<');
+        let short: String = text.chars().take(MAX_SAID).collect();
+        self.refusal(if is_page { "" } else { &short })
     }
 
     /// A refusal in words: the status, the backend's message, and when it may be asked again.

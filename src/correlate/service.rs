@@ -34,7 +34,8 @@ pub async fn learn(
     let asking = Asking::by(Claim::Learning);
     let answer = backend.api().traces(traces, around, &asking).await?;
     let answers = by_trace(traces, answer.spans);
-    let is_targets = |span: &BackendSpan| match configured {
+    let configured = configured.and_then(|service| backend.service(Some(service)));
+    let is_targets = |span: &BackendSpan| match &configured {
         Some(service) => {
             span.service == service.name
                 && span.resource_matches(service)

@@ -216,11 +216,17 @@ impl Inquiry {
         service: Option<&ServiceName>,
         reader: Option<&Reader>,
     ) -> Result<Option<String>, String> {
-        let Some(service) = service else {
+        // A backend that knows projects only gives two targets of one project the same service.
+        let Some(service) = self.source_of(name)?.backend.service(service) else {
             return Ok(None);
         };
         for other in self.targets.iter().filter(|target| target.name != name) {
-            if self.service(&other.name, reader)?.as_ref() == Some(service) {
+            let theirs = self.service(&other.name, reader)?;
+            let theirs = match self.source(&other.name) {
+                Some(source) => source.backend.service(theirs.as_ref()),
+                None => theirs,
+            };
+            if theirs.as_ref() == Some(&service) {
                 return Ok(Some(other.name.clone()));
             }
         }
