@@ -6,17 +6,21 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
+use url::Url;
+
 use super::http::Http;
 use super::jaeger::Jaeger;
 use crate::model::{
-    BackendKind, BackendSettings, Coverage, ServiceName, SpanId, SpanKind, Text, TraceId,
-    TracesSettings, Window,
+    AskedBackend, BackendKind, BackendSettings, Coverage, Query, ServiceName, SpanId, SpanKind,
+    Text, TraceId, TracesSettings, Window,
 };
 
 /// A trace backend. Shared by all inquiries, so that its limits are kept over all of them.
 pub struct Backend {
     name: String,
     kind: BackendKind,
+    /// Where it is asked, as it may be shown.
+    url: Option<String>,
     api: Box<dyn Api>,
 }
 
@@ -61,19 +65,20 @@ pub(super) struct Answer {
 /// One inquiry: what it asked.
 #[derive(Default)]
 pub struct Asking {
-    queries: Mutex<Vec<String>>,
+    queries: Mutex<Vec<Query>>,
 }
 
 impl Asking {
     /// Remembers a query as it may be shown.
     pub(super) fn note(&self, query: String) {
         if let Ok(mut queries) = self.queries.lock() {
-            queries.push(query);
+            let at = SystemTime::now();
+            queries.push(Query { at, text: query });
         }
     }
 
     /// The queries so far, for the verdict's evidence.
-    pub fn into_queries(self) -> Vec<String> {
+    pub fn into_queries(self) -> Vec<Query> {
         self.queries.into_inner().unwrap_or_default()
     }
 }
@@ -97,8 +102,21 @@ impl Backend {
         Ok(Self {
             name: settings.name.clone(),
             kind,
+            url: match &settings.backend {
+                BackendSettings::Embedded(_) => None,
+                BackendSettings::Remote(remote) => remote.url.as_ref().map(shown),
+            },
             api,
         })
+    }
+
+    /// Who it is, for whoever reads a verdict.
+    pub fn told(&self) -> AskedBackend {
+        AskedBackend {
+            name: self.name.clone(),
+            kind: self.kind.as_str().to_owned(),
+            url: self.url.clone(),
+        }
     }
 
     /// `name` of its `[[traces]]`.
@@ -159,6 +177,11 @@ pub(super) fn micros(at: SystemTime) -> u128 {
     at.duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default()
         .as_micros()
+}
+
+/// A URL as it may be shown: its path may hold a credential as well as its user and query.
+fn shown(url: &Url) -> String {
+    url.origin().ascii_serialization()
 }
 
 /// The page of a trace in the backend's own UI: `ui` where the user has set it, else where it is asked.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::backend::BackendSpan;
 use super::clock::Skew;
-use crate::model::{OWN_SCOPE, ServerSpan, ServiceName, SpanId, Text, TraceId};
+use crate::model::{Fellows, OWN_SCOPE, ServerSpan, ServiceName, SpanId, Text, TraceId};
 
 pub(super) fn is_own(span: &BackendSpan) -> bool {
     span.tag("otel.scope.name") == Some(OWN_SCOPE)
@@ -57,6 +57,7 @@ pub(super) fn server_span(
             .filter(|message| !message.is_empty())
             .or_else(|| span.tag("exception.message"))
             .map(Text::new),
+        fellows: Fellows::default(),
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 use super::inquiry::{Finding, Inquiry, Subject};
 use super::{Daemon, Done};
+use crate::correlate;
+use crate::model::Asked;
 use crate::report::line;
 use crate::schedule::Request;
 use crate::store::{Reader, Write};
@@ -78,25 +80,30 @@ impl Daemon {
     }
 
     pub(super) fn take_in_finding(&mut self, finding: Finding) {
-        let Some(incident) = finding.case.incident else {
+        let Finding { asked, judgement } = finding;
+        let Some(incident) = asked.incident.clone() else {
             return;
         };
         let now = SystemTime::now();
         self.output.event(&line::verdict(
             self.format,
-            &finding.case.target,
+            &asked.target,
             &incident,
-            &finding.judgement,
-            finding.provisional,
+            &judgement,
+            asked.provisional,
             now,
         ));
         let changes = self.desk.judged(
             &incident,
-            finding.judgement.verdict,
-            &finding.judgement.reason,
-            finding.provisional,
+            judgement.verdict,
+            &judgement.reason,
+            asked.provisional,
             now,
         );
+        self.writer.write(Write::Asked(Box::new(Asked {
+            evidence: correlate::excerpt(&asked.evidence),
+            ..asked
+        })));
         if !changes.is_empty() {
             self.writer.write(Write::Alert(changes));
         }

@@ -3,6 +3,7 @@
 //! No I/O, no async and no clock in here. A word of `README.md`, a type of this
 //! folder and a word on the page are the same word.
 
+mod asked;
 mod channel;
 mod conversation;
 mod cron;
@@ -11,6 +12,7 @@ mod expect;
 mod explanation;
 mod id;
 mod incident;
+mod instant;
 mod layer;
 mod notice;
 mod policy;
@@ -28,6 +30,7 @@ mod tool_call;
 mod traces;
 mod verdict;
 
+pub use asked::{Asked, AskedBackend, Query};
 pub use channel::{
     AlertmanagerSettings, ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat,
     WebhookSettings,
@@ -35,8 +38,8 @@ pub use channel::{
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;
 pub use evidence::{
-    BackendState, Case, Coverage, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind,
-    StoredProbe, Window,
+    BackendState, Case, Coverage, Evidence, FailedProbe, Fellows, PassedProbe, ServerSpan,
+    SpanKind, StoredProbe, Window,
 };
 pub use expect::{Expect, Expectation};
 pub use explanation::Explanation;

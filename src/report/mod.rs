@@ -14,6 +14,7 @@ pub mod screen;
 pub mod silences;
 pub mod status;
 pub mod table;
+pub mod verdict;
 
 use std::time::{Duration, SystemTime};
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
+use super::asking::Asking;
 use super::backlog::{Backlog, Written};
 use super::image::{Image, Recalled};
 use super::lock::StoreLock;
@@ -228,6 +229,7 @@ impl Keeper {
                 }
             }
             Write::Conversation { incident, text } => self.backlog.add_conversation(incident, text),
+            Write::Asked(asked) => self.backlog.add_asking(Asking::of(&asked)),
             Write::Instrumented { target, service } => {
                 let place = self.image.place(&target);
                 self.image.change(place, |row| {
@@ -631,6 +633,9 @@ fn write_rows(
     }
     for (incident, text) in backlog.conversations.iter().take(next.conversations) {
         incident::write_conversation(to, incident, text)?;
+    }
+    for asking in backlog.askings.iter().take(next.askings) {
+        asking.write(to)?;
     }
     let telling = backlog.telling.iter().take(next.telling);
     for row in telling.chain(backlog.routine.iter().take(next.routine)) {
