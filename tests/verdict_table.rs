@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use mcpprobe::correlate::{excerpt, judge};
 use mcpprobe::model::{
-    BackendState, Coverage, Evidence, FailedProbe, Fellows, Judgement, Layer, PassedProbe, Rule,
-    ServerSpan, SpanId, SpanKind, Text, TraceId, Verdict, Window,
+    BackendState, ClockSkew, Coverage, Evidence, FailedProbe, Fellows, Judgement, Layer,
+    PassedProbe, Rule, ServerSpan, SpanId, SpanKind, Text, TraceId, Verdict, Window,
 };
 
 const TABLE: &str = include_str!("data/verdicts.toml");
@@ -112,6 +112,14 @@ struct Row {
     never_instrumented: bool,
     last_asking: Option<f64>,
     silence_to: Option<f64>,
+    asked_at: Option<f64>,
+    #[serde(default)]
+    usual_lag: f64,
+    #[serde(default)]
+    clock: Clock,
+    #[serde(default)]
+    shares_our_network: bool,
+    others_heard: Option<usize>,
     #[serde(default)]
     spans: Vec<Spans>,
 }
@@ -122,6 +130,18 @@ enum Kept {
     Unknown,
     Sampled,
     RetentionFiltered,
+}
+
+/// Seconds; a clock that is slow is behind.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clock {
+    #[serde(default)]
+    ahead: f64,
+    #[serde(default)]
+    behind: f64,
+    #[serde(default)]
+    spread: f64,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -146,6 +166,8 @@ struct Failed {
     own_spans_missing: bool,
     #[serde(default)]
     at_proxy: bool,
+    #[serde(default)]
+    refused: bool,
 }
 
 /// One span, or `count` of them, one `every` so many seconds.
@@ -290,6 +312,15 @@ impl Row {
                 to: at(self.last_asking.unwrap_or(last_asking)),
             },
             silence_to: at(self.silence_to.or(self.last_asking).unwrap_or(last_asking)),
+            asked_at: at(self.asked_at.unwrap_or(LAST_ASKING)),
+            usual_lag: Duration::from_secs_f64(self.usual_lag),
+            clock: ClockSkew {
+                by: Duration::from_secs_f64(self.clock.ahead + self.clock.behind),
+                ahead: self.clock.behind == 0.0,
+                spread: Duration::from_secs_f64(self.clock.spread),
+            },
+            shares_our_network: self.shares_our_network,
+            others_heard: self.others_heard,
             spans: self.all_spans(&passed),
             probe_traces: owners.iter().map(|owner| owner.trace()).collect(),
             negotiation: owners
@@ -387,6 +418,7 @@ impl Failed {
             answered,
             timed_out: self.timed_out.unwrap_or(step.is_some() && !answered),
             own_spans_found: !self.own_spans_missing,
+            refused_by_host: self.refused,
         }
     }
 }

@@ -48,6 +48,22 @@ pub(super) trait Api: Send + Sync {
     /// Whether it answers at all, for when there is nothing else to ask.
     fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>>;
 
+    /// Whether it stands in the prober's own network: then that it has our spans says nothing of the network.
+    fn shares_our_network(&self) -> bool {
+        false
+    }
+
+    /// How many spans it was *sent* in `window` by others than us (`OWN_SCOPE`) and this service; `None` where it cannot
+    /// say. Asked only of one that shares our network.
+    fn heard_others<'a>(
+        &'a self,
+        _window: Window,
+        _except: Option<&'a ServiceName>,
+        _asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Option<usize>, Unavailable>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Where a person sees the trace.
     fn link(&self, id: TraceId, at: SystemTime) -> Option<String>;
 }

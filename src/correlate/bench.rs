@@ -9,7 +9,8 @@ use crate::model::{Evidence, FailedProbe, Layer, ServerSpan, Text};
 pub(super) const JOINED_NEEDED: usize = 3;
 
 /// A span may be this late, or lost with an exporter's last batch: the SDKs send every 5 s, a
-/// collector adds a few. A passed probe younger than this without a span proves nothing.
+/// collector adds a few. A passed probe younger than this without a span proves nothing. Where the server's spans were
+/// seen to be later, that counts.
 pub(super) const EXPORT_LAG: Duration = Duration::from_secs(10);
 
 /// Spans that the service's own rate must make expected in the gap before their absence is silence.
@@ -59,6 +60,11 @@ impl<'e> Bench<'e> {
         })
     }
 
+    /// How late a span may be and still come.
+    pub(super) fn lag(&self) -> Duration {
+        self.evidence.usual_lag.max(EXPORT_LAG)
+    }
+
     /// Passed probes in a row, back from the failure, that left spans.
     pub(super) fn joined_in_a_row(&self, failure: SystemTime) -> usize {
         self.evidence
@@ -66,7 +72,7 @@ impl<'e> Bench<'e> {
             .iter()
             .skip_while(|probe| {
                 let age = failure.duration_since(probe.ended_at).unwrap_or_default();
-                !probe.joined && age < EXPORT_LAG
+                !probe.joined && age < self.lag()
             })
             .take_while(|probe| probe.joined)
             .count()
@@ -108,6 +114,14 @@ impl<'e> Bench<'e> {
             .failed
             .last()
             .is_some_and(|probe| probe.layer == Layer::Transport)
+    }
+
+    /// Whether the prober's own network was seen to work in the gap: the host refused us, something answered, or others'
+    /// spans arrived.
+    pub(super) fn has_sign_from_outside(&self) -> bool {
+        let last = self.evidence.failed.last();
+        let by_answer = last.is_some_and(|p| p.refused_by_host || p.http_status.is_some());
+        by_answer || self.evidence.others_heard.is_some_and(|spans| spans > 0)
     }
 
     pub(super) fn in_failed_traces(&self) -> usize {

@@ -18,7 +18,7 @@ impl Bench<'_> {
         let (joined, expected) = self.first_failure().map_or((0, 0.0), |from| {
             (self.joined_in_a_row(from), self.expected_in_silence(from).0)
         });
-        vec![
+        let mut controls = vec![
             Control {
                 control: "backend_answers",
                 held: evidence.backend == BackendState::Answered,
@@ -47,7 +47,53 @@ impl Bench<'_> {
                 held: expected >= EXPECTED_NEEDED,
                 detail: format!("{expected:.1} by the service's own rate").into(),
             },
-        ]
+        ];
+        controls.extend(self.clock());
+        controls.extend(self.network());
+        controls
+    }
+
+    /// Only where it is off at all.
+    fn clock(&self) -> Option<Control> {
+        let clock = self.evidence.clock;
+        if clock.by.is_zero() && clock.trouble().is_none() {
+            return None;
+        };
+        let trouble = clock.trouble();
+        let way = if clock.ahead { "fast" } else { "slow" };
+        Some(Control {
+            control: "clock_agrees",
+            held: trouble.is_none(),
+            detail: trouble
+                .unwrap_or_else(|| {
+                    format!("it is {} {way}, which is allowed for", precise(clock.by))
+                })
+                .into(),
+        })
+    }
+
+    /// Only where having our spans says nothing of the network.
+    fn network(&self) -> Option<Control> {
+        let evidence = self.evidence;
+        if !evidence.shares_our_network {
+            return None;
+        }
+        let last = evidence.failed.last();
+        let detail = match evidence.others_heard {
+            _ if last.is_some_and(|probe| probe.refused_by_host) => {
+                "the host refused or reset our connection".to_owned()
+            }
+            _ if last.is_some_and(|probe| probe.http_status.is_some()) => {
+                "something answered us over HTTP".to_owned()
+            }
+            Some(spans) => format!("{spans} spans of others arrived since the last passed probe"),
+            None => "nobody refused us, and whether others were heard is not known".to_owned(),
+        };
+        Some(Control {
+            control: "sign_from_outside",
+            held: self.has_sign_from_outside(),
+            detail: detail.into(),
+        })
     }
 
     /// Joined to our failed probes first, then errors, then the latest.
@@ -77,4 +123,9 @@ impl Bench<'_> {
         };
         spans.into_iter().take(TELLING).map(alone).collect()
     }
+}
+
+/// To a tenth of a second: more is not measured.
+fn precise(duration: std::time::Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
 }

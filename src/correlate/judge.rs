@@ -10,7 +10,7 @@ use super::bench::{
 };
 use crate::model::{
     BackendState, Coverage, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan, SpanKind,
-    Text, Verdict,
+    Text, Verdict, spoken,
 };
 
 /// Last spans that have to be errors for the application to be blamed.
@@ -134,7 +134,7 @@ impl Bench<'_> {
         if served == 0 || self.in_failed_traces() > 0 || !unseen {
             return None;
         }
-        Some(self.unless_shared(
+        Some(self.unless_doubtful(
             Verdict::Path,
             Rule::OthersServed,
             format!(
@@ -180,7 +180,7 @@ impl Bench<'_> {
             .rev()
             .find(|span| span.is_own_error());
         let example = example.map(|span| said(span)).unwrap_or_default();
-        Some(self.unless_shared(
+        Some(self.unless_doubtful(
             Verdict::Application,
             Rule::AllErrors,
             format!(
@@ -227,6 +227,11 @@ impl Bench<'_> {
                     .to_owned(),
             );
         }
+        if let Some(trouble) = self.evidence.clock.trouble() {
+            return unproven(format!(
+                "{trouble}: whether it is silent cannot be told from when its spans were"
+            ));
+        }
         let since = counted(self.foreign_since(from)) + self.in_failed_traces();
         if since > 0 {
             return unproven(format!(
@@ -237,6 +242,15 @@ impl Bench<'_> {
         if let Coverage::Sampled(why) | Coverage::RetentionFiltered(why) = &self.evidence.coverage {
             return unproven(format!(
                 "the trace backend keeps only a part of what there was ({why}), so that its silence proves nothing"
+            ));
+        }
+        let lag = self.evidence.usual_lag;
+        let failed = self.evidence.failed.first();
+        if failed.is_some_and(|first| self.evidence.asked_at < first.ended_at + lag) {
+            return unproven(format!(
+                "it is too early: the spans of {} usually come {} late, and there may be some of after the failure",
+                self.service(),
+                spoken(lag)
             ));
         }
         let joined = self.joined_in_a_row(from);
@@ -266,6 +280,15 @@ impl Bench<'_> {
             (_, Some(status)) => format!("HTTP {status} from something in front"),
             _ => return None,
         };
+        if self.evidence.shares_our_network && !self.has_sign_from_outside() {
+            return Some((
+                Verdict::Inconclusive,
+                Rule::NoTrace,
+                format!(
+                    "no-trace pattern: {how}, but nothing shows that it is not the prober itself that is cut off: nobody refused us, and the backend beside it heard nobody else"
+                ),
+            ));
+        }
         Some((
             Verdict::Infrastructure,
             Rule::NoTrace,
@@ -294,8 +317,12 @@ impl Bench<'_> {
         (Verdict::Inconclusive, Rule::Otherwise, why.to_owned())
     }
 
-    /// Spans of a service that two targets share cannot be laid at the door of one.
-    fn unless_shared(&self, verdict: Verdict, rule: Rule, why: String) -> Match {
+    /// Spans of a service that two targets share cannot be laid at the door of one; and when they were has to be known.
+    fn unless_doubtful(&self, verdict: Verdict, rule: Rule, why: String) -> Match {
+        if let Some(trouble) = self.evidence.clock.trouble() {
+            let why = format!("{trouble}, so that nobody knows when its spans were");
+            return (Verdict::Inconclusive, rule, why);
+        }
         match &self.evidence.service_shared_with {
             None => (verdict, rule, why),
             Some(other) => (

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use crate::model::{
-    BackendState, Coverage, Evidence, FailedProbe, Fellows, Layer, PassedProbe, ServerSpan, SpanId,
-    SpanKind, TraceId, Window,
+    BackendState, ClockSkew, Coverage, Evidence, FailedProbe, Fellows, Layer, PassedProbe,
+    ServerSpan, SpanId, SpanKind, TraceId, Window,
 };
 
 /// Any evidence about an incident whose first failed probe began at 0; most of it makes sense.
@@ -50,6 +50,11 @@ pub(super) fn evidence() -> impl Strategy<Value = Evidence> {
                     to: at(gap).max(baseline_end),
                 },
                 silence_to: at(gap + 10),
+                asked_at: at(gap + 20),
+                usual_lag: Duration::ZERO,
+                clock: ClockSkew::NONE,
+                shares_our_network: shared && ever,
+                others_heard: known.then_some(3),
                 spans: (0..)
                     .zip(spans)
                     .map(|(n, span)| server_span(n, span))
@@ -88,6 +93,7 @@ fn failed_probe(number: u8, (layer, status, answered, timed_out): AnyFailed) -> 
         answered: answered && step,
         timed_out,
         own_spans_found: true,
+        refused_by_host: timed_out,
     }
 }
 

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use super::backend::BackendSpan;
-use super::clock::Skew;
-use crate::model::{Fellows, OWN_SCOPE, ServerSpan, ServiceName, SpanId, Text, TraceId};
+use crate::model::{ClockSkew, Fellows, OWN_SCOPE, ServerSpan, ServiceName, SpanId, Text, TraceId};
 
 pub(super) fn is_own(span: &BackendSpan) -> bool {
     span.tag("otel.scope.name") == Some(OWN_SCOPE)
@@ -25,7 +24,7 @@ pub(super) fn server_span(
     span: &BackendSpan,
     all: &HashMap<(TraceId, SpanId), BackendSpan>,
     service: Option<&ServiceName>,
-    skew: Skew,
+    skew: ClockSkew,
 ) -> ServerSpan {
     let text = |keys: &[&str]| keys.iter().find_map(|key| span.tag(key)).map(Text::new);
     let http_status = ["http.response.status_code", "http.status_code"]

@@ -171,6 +171,7 @@ impl Inquiry {
             own_traces,
             service,
             ever_instrumented: remembered.instrumented,
+            usual_lag: remembered.lag,
             window: looked_at,
         })
     }

@@ -29,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Backlog, Desk, Head, Outbox, OutboxSender, Remembered, TracePage, Words};
 use crate::config::Config;
-use crate::correlate::Learnt;
 use crate::model::{
     Alerting, Delivery, Incident, Notice, NoticeEvent, Orders, ProbeResult, Target, TracesSettings,
 };
@@ -40,7 +39,7 @@ use crate::store::{self, Callbacks, Reader, Recalled, Write, Writer, fact};
 use crate::telemetry::Telemetry;
 use asker::Asker;
 use fleet::Fleet;
-use learning::LEARN_EVERY;
+use learning::{LEARN_EVERY, Lesson};
 
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Source, Subject};
@@ -148,7 +147,7 @@ type Results = Finished<Option<Ended>>;
 /// What background work ends with.
 enum Done {
     Judged(Result<Box<Finding>, String>),
-    Learnt(String, Option<Learnt>),
+    Learnt(String, Option<Lesson>),
     /// What the controls say.
     Controls(Vec<bool>),
     /// The configuration as it is now.
@@ -259,7 +258,7 @@ impl Daemon {
             let known = remembered.instrumented
                 && (remembered.service.is_some() || target.service.is_some());
             if let Some(learning) = self.fleet.learning.get_mut(index) {
-                learning.known = known;
+                learning.remember(known, remembered.lag);
             }
             self.show(index, None);
         }

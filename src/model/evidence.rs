@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::instant::{instant, span};
-use super::{Layer, Operation, Reason, ServiceName, SpanId, State, Text, TraceId};
+use super::{ClockSkew, Layer, Operation, Reason, ServiceName, SpanId, State, Text, TraceId};
 
 /// From (inclusive) and to (exclusive), wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,9 @@ pub struct FailedProbe {
     pub timed_out: bool,
     /// The backend returned our own spans of this probe.
     pub own_spans_found: bool,
+    /// The host itself refused or reset the connection: the way to it is whole.
+    #[serde(default)]
+    pub refused_by_host: bool,
 }
 
 /// A passed probe before the incident.
@@ -214,6 +217,18 @@ pub struct Evidence {
     /// Until when silence is looked for: the last asking, or the recovery.
     #[serde(with = "instant")]
     pub silence_to: SystemTime,
+    /// When the backend was asked.
+    #[serde(with = "instant")]
+    pub asked_at: SystemTime,
+    /// How late the server's spans usually are, where that was measured: what is younger may still be on its way.
+    #[serde(with = "span")]
+    pub usual_lag: Duration,
+    /// The server's clock. `spans` are put right by it.
+    pub clock: ClockSkew,
+    /// The backend stands in the prober's own network, so that its having our spans says nothing of the network.
+    pub shares_our_network: bool,
+    /// Spans of others than the target and us that it was sent since the first failure, where it can say.
+    pub others_heard: Option<usize>,
     /// Every span found in both windows and in the probes' traces; one span once.
     pub spans: Vec<ServerSpan>,
     /// The traces of our own probes of this target.
@@ -277,6 +292,8 @@ pub struct Case {
     pub service_shared_with: Option<String>,
     /// A span of the target was seen before.
     pub ever_instrumented: bool,
+    /// How late the target's spans usually are.
+    pub usual_lag: Duration,
     /// Length of the baseline, and at most of the gap.
     pub window: Duration,
 }

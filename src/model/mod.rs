@@ -21,6 +21,7 @@ mod reason;
 mod receiver;
 mod result;
 mod retention;
+mod skew;
 mod state;
 mod status;
 mod target;
@@ -61,6 +62,7 @@ pub use result::{
     SessionEnd, Shortfall,
 };
 pub use retention::Retention;
+pub use skew::ClockSkew;
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{

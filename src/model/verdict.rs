@@ -160,6 +160,8 @@ impl Control {
             "own_spans_returned" => "it has our own spans of the failed probes",
             "instrumented" => "the server has left spans at some time",
             "left_spans_before" => "our passed probes left spans",
+            "clock_agrees" => "the server's clock can be put right",
+            "sign_from_outside" => "the prober's own network was seen to work",
             "spans_expected_in_gap" => "requests of others to be expected since the failure",
             _ => "checked",
         }

@@ -66,7 +66,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::model::{AskedBackend, BackendState, Coverage, Evidence, Window};
+    use crate::model::{AskedBackend, BackendState, ClockSkew, Coverage, Evidence, Window};
     use crate::store::schema;
 
     fn asked(second: u64) -> Asked {
@@ -97,6 +97,11 @@ mod tests {
                 baseline: window,
                 gap: window,
                 silence_to: at,
+                asked_at: at,
+                usual_lag: Duration::ZERO,
+                clock: ClockSkew::NONE,
+                shares_our_network: false,
+                others_heard: None,
                 spans: Vec::new(),
                 probe_traces: Default::default(),
                 negotiation: Default::default(),

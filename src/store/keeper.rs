@@ -230,11 +230,16 @@ impl Keeper {
             }
             Write::Conversation { incident, text } => self.backlog.add_conversation(incident, text),
             Write::Asked(asked) => self.backlog.add_asking(Asking::of(&asked)),
-            Write::Instrumented { target, service } => {
+            Write::Instrumented {
+                target,
+                service,
+                lag,
+            } => {
                 let place = self.image.place(&target);
                 self.image.change(place, |row| {
                     row.move_to(&target);
                     row.remembered.instrumented = true;
+                    row.remembered.lag = lag;
                     if service.is_some() {
                         row.remembered.service = service;
                     }
@@ -822,6 +827,7 @@ mod tests {
                     let write = Write::Instrumented {
                         target: target(["a", "b", "c"][n]),
                         service: Some("s".to_owned()),
+                        lag: Duration::from_secs(n as u64),
                     };
                     self.keeper.take_in(vec![write], self.now);
                 }

@@ -60,6 +60,8 @@ pub enum Write {
         target: Arc<Target>,
         /// Its service, if that is certain.
         service: Option<String>,
+        /// How late its spans usually are.
+        lag: Duration,
     },
     /// Something about the daemon itself.
     Fact {
