@@ -316,6 +316,9 @@ pub struct CorrelateArgs {
     /// An incident of this file's store
     #[arg(long, value_name = "ID", conflicts_with_all = ["server", "at"])]
     pub incident: Option<String>,
+    /// Ask nobody: judge what the backend said when it was last asked about the incident
+    #[arg(long, requires = "incident")]
+    pub again: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::backend::{Backend, Unavailable};
 use super::budget::{Budget, Claim, Refusal};
+use crate::model::Query;
 
 /// One inquiry: what it asked.
 #[derive(Default)]
@@ -14,7 +15,7 @@ pub struct Asking {
 
 #[derive(Default)]
 struct State {
-    queries: Vec<String>,
+    queries: Vec<Query>,
     claim: Claim,
     /// A turn that was taken and not used.
     has_turn: bool,
@@ -51,11 +52,12 @@ impl Asking {
 
     /// Remembers a query as it may be shown.
     pub(super) fn note(&self, query: String) {
-        self.lock().queries.push(query);
+        let at = SystemTime::now();
+        self.lock().queries.push(Query { at, text: query });
     }
 
     /// The queries so far, for the verdict's evidence.
-    pub fn into_queries(self) -> Vec<String> {
+    pub fn into_queries(self) -> Vec<Query> {
         let state = self.state.into_inner();
         state.unwrap_or_else(PoisonError::into_inner).queries
     }

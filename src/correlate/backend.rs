@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
+use url::Url;
 
 use super::asking::Asking;
 use super::axiom::Axiom;
@@ -26,8 +27,8 @@ use super::tempo::Tempo;
 use super::unaskable::Unaskable;
 use super::zipkin::Zipkin;
 use crate::model::{
-    BackendKind, BackendSettings, Coverage, RemoteSettings, ServiceName, SpanId, SpanKind, Text,
-    TraceId, TracesSettings, Window,
+    AskedBackend, BackendKind, BackendSettings, Coverage, RemoteSettings, ServiceName, SpanId,
+    SpanKind, Text, TraceId, TracesSettings, Window,
 };
 use crate::traces::Reader;
 
@@ -35,6 +36,8 @@ use crate::traces::Reader;
 pub struct Backend {
     name: String,
     settings: BackendSettings,
+    /// Where it is asked, as it may be shown.
+    url: Option<String>,
     api: Box<dyn Api>,
     /// The vendor's limit, where it has one.
     budget: Option<Arc<Budget>>,
@@ -87,6 +90,22 @@ pub(super) trait Api: Send + Sync {
 
     /// Whether it answers at all, for when there is nothing else to ask.
     fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>>;
+
+    /// Whether it stands in the prober's own network: then that it has our spans says nothing of the network.
+    fn shares_our_network(&self) -> bool {
+        false
+    }
+
+    /// How many spans it was *sent* in `window` by others than us (`OWN_SCOPE`) and this service; `None` where it cannot
+    /// say. Asked only of one that shares our network.
+    fn heard_others<'a>(
+        &'a self,
+        _window: Window,
+        _except: Option<&'a ServiceName>,
+        _asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Option<usize>, Unavailable>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Where a person sees the trace.
     fn link(&self, id: TraceId, at: SystemTime) -> Option<String>;
@@ -147,6 +166,7 @@ impl Backend {
                 return Ok(Self {
                     name: settings.name.clone(),
                     settings: settings.backend.clone(),
+                    url: None,
                     api: Box::new(Embedded::new(Reader::open(&embedded.path))),
                     budget: None,
                 });
@@ -183,9 +203,19 @@ impl Backend {
         Ok(Self {
             name: settings.name.clone(),
             settings: settings.backend.clone(),
+            url: remote.url.as_ref().map(shown),
             api,
             budget,
         })
+    }
+
+    /// Who it is, for whoever reads a verdict.
+    pub fn told(&self) -> AskedBackend {
+        AskedBackend {
+            name: self.name.clone(),
+            kind: self.kind().as_str().to_owned(),
+            url: self.url.clone(),
+        }
     }
 
     /// Whether it is what these settings make: then it can go on, with what it has of its limit.
@@ -337,6 +367,11 @@ pub(super) fn kind_of(word: &str) -> SpanKind {
 /// An answer that is not what the backend is documented to say.
 pub(super) fn unreadable(what: &str) -> Unavailable {
     Text::new(format!("an answer that cannot be read: {what}"))
+}
+
+/// A URL as it may be shown: its path may hold a credential as well as its user and query.
+fn shown(url: &Url) -> String {
+    url.origin().ascii_serialization()
 }
 
 /// The page of a trace in the backend's own UI: `ui` where the user has set it, else where it is asked.

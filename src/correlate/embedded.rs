@@ -8,12 +8,16 @@ use futures_util::future::BoxFuture;
 use super::asking::Asking;
 use super::backend::{Answer, Api, BackendSpan, Unavailable};
 use crate::model::{
-    Coverage, RecordedKind, RecordedSpan, ServiceName, SpanKind, SpanStatus, Text, TraceId, Window,
+    Coverage, OWN_SCOPE, RecordedKind, RecordedSpan, ServiceName, SpanKind, SpanStatus, Text,
+    TraceId, Window,
 };
 use crate::traces::Reader;
 
 /// Spans of one search: a busy server's five minutes. Each is a kilobyte in memory.
 const SEARCH_LIMIT: usize = 50_000;
+
+/// Spans of one other service that are counted: one is enough.
+const HEARD_LIMIT: usize = 100;
 
 /// The embedded backend.
 pub(super) struct Embedded {
@@ -126,6 +130,42 @@ impl Api for Embedded {
         Box::pin(async move {
             self.read(asking, "completeness".to_owned(), |reader| {
                 reader.completeness().map(drop)
+            })
+            .await
+        })
+    }
+
+    fn shares_our_network(&self) -> bool {
+        true
+    }
+
+    fn heard_others<'a>(
+        &'a self,
+        window: Window,
+        except: Option<&'a ServiceName>,
+        asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Option<usize>, Unavailable>> {
+        Box::pin(async move {
+            let except = except.map(|service| service.name.clone());
+            let query = format!(
+                "spans of other services from {} to {}",
+                humantime::format_rfc3339_millis(window.from),
+                humantime::format_rfc3339_millis(window.to)
+            );
+            self.read(asking, query, move |reader| {
+                let mut heard = 0;
+                for service in reader.services()? {
+                    // Who was last heard before it was not heard in it: most need not be looked for.
+                    let is_other = except.as_deref() != Some(service.name.as_str());
+                    if !is_other || service.last_seen < window.from {
+                        continue;
+                    }
+                    let found =
+                        reader.service_window(service.name.as_str(), window, HEARD_LIMIT)?;
+                    let others = |span: &&RecordedSpan| span.scope.as_str() != OWN_SCOPE;
+                    heard += found.spans.iter().filter(others).count();
+                }
+                Ok(Some(heard))
             })
             .await
         })

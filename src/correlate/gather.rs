@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use super::asking::Asking;
 use super::backend::{Answer, Api, Backend, BackendSpan, Question, Unavailable};
-use super::clock::{Skew, clock_skew};
+use super::clock::clock_skew;
 use super::search::Search;
 use super::service::{by_trace, candidates, learnt_service};
 use super::span::{is_own, server_span};
 use crate::model::{
-    BackendState, Case, Coverage, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
-    ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, ClockSkew, Coverage, Evidence, FailedProbe, Layer, OperationKind,
+    PassedProbe, Reason, ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
 /// Failed probes whose traces are asked for: the first, and the latest.
@@ -57,7 +57,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     });
     let (mut baseline, gap) = windows(case, &failed, now);
     let mut silence_to = silence_end(case, gap, now);
-    let skew = service.as_ref().map_or(Skew::NONE, |service| {
+    let skew = service.as_ref().map_or(ClockSkew::NONE, |service| {
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
     });
@@ -104,6 +104,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         }
         _ => Vec::new(),
     };
+    let others_heard = others_heard(api, gap.from, now, service.as_ref(), asking).await;
     let all = each_once(
         failed_traces
             .iter()
@@ -133,6 +134,11 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         baseline,
         gap,
         silence_to,
+        asked_at: now,
+        usual_lag: case.usual_lag,
+        clock: skew,
+        shares_our_network: api.shares_our_network(),
+        others_heard,
         spans,
         probe_traces: own_traces(case),
         negotiation,
@@ -351,7 +357,30 @@ fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) 
         answered: operation.is_some_and(|operation| operation.answered),
         timed_out: matches!(probe.reason, Some(Reason::HttpTimeout | Reason::Timeout)),
         own_spans_found: has_own_spans(traces, probe.trace_id),
+        refused_by_host: matches!(
+            probe.reason,
+            Some(Reason::ConnectionRefused | Reason::ConnectionReset)
+        ),
     }
+}
+
+/// Whether the prober's own network let anything else through since the last passed probe. What a backend cannot say of it
+/// is no trouble of the backend's: then there is no such sign.
+async fn others_heard(
+    api: &dyn Api,
+    from: SystemTime,
+    to: SystemTime,
+    service: Option<&ServiceName>,
+    asking: &Asking,
+) -> Option<usize> {
+    if !api.shares_our_network() {
+        return None;
+    }
+    let window = Window {
+        from,
+        to: to.max(from),
+    };
+    api.heard_others(window, service, asking).await.ok()?
 }
 
 /// The traces of our own probes of this target.

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::asking::Asking;
 use super::backend::{Answer, Api, BackendSpan, Unavailable};
-use super::clock::Skew;
-use crate::model::{BackendState, Coverage, ServiceName, Text, TraceId, Window};
+use crate::model::{BackendState, ClockSkew, Coverage, ServiceName, Text, TraceId, Window};
 
 /// A baseline is not made shorter than this: its last quarter would hold nothing.
 const SHORTEST_BASELINE: Duration = Duration::from_secs(10);
@@ -15,7 +14,7 @@ pub(super) struct Search<'a> {
     pub(super) api: &'a dyn Api,
     pub(super) asking: &'a Asking,
     pub(super) service: &'a ServiceName,
-    pub(super) skew: Skew,
+    pub(super) skew: ClockSkew,
 }
 
 impl Search<'_> {

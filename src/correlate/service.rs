@@ -16,8 +16,8 @@ const JOINED_TO_LEARN: usize = 3;
 pub struct Learnt {
     /// The service that owns the spans of MCP in at least three traces.
     pub service: Option<String>,
-    /// Traces in which there was a span of the target.
-    pub joined: usize,
+    /// For each trace that was asked for, whether there was a span of the target in it.
+    pub joined: Vec<bool>,
 }
 
 /// Asks the backend about passed probes' traces only, in order to learn the target's service;
@@ -46,8 +46,8 @@ pub async fn learn(
     };
     let joined = answers
         .iter()
-        .filter(|spans| spans.iter().any(is_targets))
-        .count();
+        .map(|spans| spans.iter().any(is_targets))
+        .collect();
     Ok(Learnt {
         service: learnt_service(&answers),
         joined,

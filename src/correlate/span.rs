@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::backend::BackendSpan;
-use super::clock::Skew;
-use crate::model::{OWN_SCOPE, ServerSpan, ServiceName, SpanId, SpanKind, Text, TraceId};
+use crate::model::{
+    ClockSkew, Fellows, OWN_SCOPE, ServerSpan, ServiceName, SpanId, SpanKind, Text, TraceId,
+};
 
 pub(super) fn is_own(span: &BackendSpan) -> bool {
     let scope = span
@@ -46,7 +47,7 @@ pub(super) fn server_span(
     span: &BackendSpan,
     all: &HashMap<(TraceId, SpanId), BackendSpan>,
     service: Option<&ServiceName>,
-    skew: Skew,
+    skew: ClockSkew,
 ) -> ServerSpan {
     let text = |keys: &[&str]| keys.iter().find_map(|key| span.tag(key)).map(Text::new);
     let http_status = ["http.response.status_code", "http.status_code"]
@@ -78,6 +79,7 @@ pub(super) fn server_span(
             .filter(|message| !message.is_empty())
             .or_else(|| span.tag("exception.message"))
             .map(Text::new),
+        fellows: Fellows::default(),
     }
 }
 

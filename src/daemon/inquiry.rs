@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::runtime::Handle;
 
 use crate::correlate::{self, Asking, Backend, Claim};
-use crate::model::{Case, Evidence, Judgement, ServiceName, Target, TracesSettings, Window};
+use crate::model::{Asked, Case, Judgement, ServiceName, Target, TracesSettings, Window};
 use crate::store::Reader;
 
 /// Asks about incidents.
@@ -62,20 +62,23 @@ impl Source {
 
 /// A verdict with all that it rests on.
 pub struct Finding {
-    /// What was asked about.
-    pub case: Case,
-    /// What was found.
-    pub evidence: Evidence,
+    /// What was asked, and what was found.
+    pub asked: Asked,
     /// What it means.
     pub judgement: Judgement,
-    /// Who was asked: the word of its `backend`.
-    pub backend: &'static str,
-    /// What was asked.
-    pub queries: Vec<String>,
-    /// The backend will have more to say later.
-    pub provisional: bool,
     /// Not everything was asked, because the backend's limit is spent: when it can be.
     pub refused_until: Option<SystemTime>,
+}
+
+impl Finding {
+    /// What is known of one asking, judged: the same for the same evidence, whenever it is looked at.
+    pub fn of(asked: Asked) -> Self {
+        Self {
+            judgement: correlate::judge(&asked.evidence),
+            asked,
+            refused_until: None,
+        }
+    }
 }
 
 /// What is asked about.
@@ -131,17 +134,22 @@ impl Inquiry {
         let now = SystemTime::now();
         let source = self.source_of(&case.target)?;
         let evidence = correlate::gather(&case, &source.backend, &asking, now).await;
-        let judgement = correlate::judge(&evidence);
         let last = source.settings.recheck.last().copied().unwrap_or_default();
-        Ok(Finding {
+        let refused_until = asking.refused_until();
+        let mut finding = Finding::of(Asked {
             provisional: now < case.at + last,
-            refused_until: asking.refused_until(),
-            backend: source.backend.kind().as_str(),
+            asked_at: now,
+            backend: source.backend.told(),
             queries: asking.into_queries(),
-            case,
+            links: Vec::new(),
+            target: case.target,
+            incident: case.incident,
+            at: case.at,
             evidence,
-            judgement,
-        })
+        });
+        finding.asked.links = links(&finding, &source.backend);
+        finding.refused_until = refused_until;
+        Ok(finding)
     }
 
     fn source_of(&self, target: &str) -> Result<&Source, String> {
@@ -190,6 +198,7 @@ impl Inquiry {
             own_traces,
             service,
             ever_instrumented: remembered.instrumented,
+            usual_lag: remembered.lag,
             window: looked_at,
         })
     }
@@ -232,4 +241,21 @@ impl Inquiry {
         }
         Ok(None)
     }
+}
+
+/// Traces that a person is led to: the first failed probe's, and those of the spans that tell most.
+const LINKS: usize = 3;
+
+fn links(finding: &Finding, backend: &Backend) -> Vec<String> {
+    let failed = finding.asked.evidence.failed.iter().take(1);
+    let failed = failed.map(|probe| (probe.trace_id, probe.started_at));
+    let telling = finding.judgement.telling.iter();
+    let mut links = Vec::new();
+    for (id, at) in failed.chain(telling.map(|span| (span.trace_id, span.start))) {
+        match backend.link(id, at) {
+            Some(link) if links.len() < LINKS && !links.contains(&link) => links.push(link),
+            _ => {}
+        }
+    }
+    links
 }

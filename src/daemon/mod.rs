@@ -30,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Backlog, Desk, Head, Outbox, OutboxSender, Remembered, TracePage, Words};
 use crate::config::Config;
-use crate::correlate::Learnt;
 use crate::model::{
     Alerting, Delivery, Incident, Notice, NoticeEvent, Orders, ProbeResult, Target, TracesSettings,
 };
@@ -41,7 +40,7 @@ use crate::store::{self, Callbacks, Reader, Recalled, Write, Writer, fact};
 use crate::telemetry::Telemetry;
 use asker::Asker;
 use fleet::Fleet;
-use learning::LEARN_EVERY;
+use learning::{LEARN_EVERY, Lesson};
 
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Source, Subject};
@@ -152,7 +151,7 @@ type Results = Finished<Option<Ended>>;
 enum Done {
     /// About which incident, and what was found.
     Judged(String, Result<Box<Finding>, String>),
-    Learnt(String, Option<Learnt>),
+    Learnt(String, Option<Lesson>),
     /// What the controls say.
     Controls(Vec<bool>),
     /// The configuration as it is now.
@@ -264,7 +263,7 @@ impl Daemon {
             let known = remembered.instrumented
                 && (remembered.service.is_some() || target.service.is_some());
             if let Some(learning) = self.fleet.learning.get_mut(index) {
-                learning.known = known;
+                learning.remember(known, remembered.lag);
             }
             self.show(index, None);
         }

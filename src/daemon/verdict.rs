@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::inquiry::{Finding, Inquiry, Subject};
 use super::{Daemon, Done};
-use crate::correlate::{Asking, Claim};
+use crate::correlate::{self, Asking, Claim};
+use crate::model::Asked;
 use crate::report::line;
 use crate::schedule::Request;
 use crate::store::{Reader, Write};
@@ -131,7 +132,7 @@ impl Daemon {
             Err(why) => return self.warn(&format!("a verdict cannot be found: {why}")),
         };
         if let Some(at) = finding.refused_until {
-            let (target, first) = (finding.case.target.clone(), finding.case.at);
+            let (target, first) = (finding.asked.target.clone(), finding.asked.at);
             let comes = self.make_up_for(&target, incident, first, at);
             // What an earlier asking has found stands.
             if !was_unasked {
@@ -139,32 +140,39 @@ impl Daemon {
             }
             if comes {
                 self.unasked.insert(incident.to_owned());
-                finding.provisional = true;
+                finding.asked.provisional = true;
             }
         }
         self.take_in_finding(*finding);
     }
 
     pub(super) fn take_in_finding(&mut self, finding: Finding) {
-        let Some(incident) = finding.case.incident else {
+        let Finding {
+            asked, judgement, ..
+        } = finding;
+        let Some(incident) = asked.incident.clone() else {
             return;
         };
         let now = SystemTime::now();
         self.output.event(&line::verdict(
             self.format,
-            &finding.case.target,
+            &asked.target,
             &incident,
-            &finding.judgement,
-            finding.provisional,
+            &judgement,
+            asked.provisional,
             now,
         ));
         let changes = self.desk.judged(
             &incident,
-            finding.judgement.verdict,
-            &finding.judgement.reason,
-            finding.provisional,
+            judgement.verdict,
+            &judgement.reason,
+            asked.provisional,
             now,
         );
+        self.writer.write(Write::Asked(Box::new(Asked {
+            evidence: correlate::excerpt(&asked.evidence),
+            ..asked
+        })));
         if !changes.is_empty() {
             self.writer.write(Write::Alert(changes));
         }

@@ -17,6 +17,7 @@ pub mod status;
 pub mod table;
 pub mod trace;
 pub mod traces;
+pub mod verdict;
 
 use std::time::{Duration, SystemTime};
 
