@@ -21,7 +21,7 @@ mod unaskable;
 
 pub use asking::Asking;
 pub use backend::Backend;
-pub use budget::Claim;
+pub use budget::{Claim, Ticket};
 pub use gather::gather;
 pub use judge::judge;
 pub use service::{Learnt, learn};
