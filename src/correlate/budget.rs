@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What learning in healthy times may take of a limit: one turn in five. Nobody waits for what is learnt.
 const LEARNING_SHARE: usize = 5;
 
+/// Places that are kept for who was sent away. Whoever finds them all taken comes back as a new one.
+const MOST_AWAY: usize = 4_096;
+
 /// Nobody is sent away for longer than this, whatever a backend answers: a clock that is off must not silence it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -148,7 +151,7 @@ impl Budget {
         if free <= last && !over_share {
             return Ok(Some(free));
         }
-        if !is_learning {
+        if !is_learning && state.away.len() < MOST_AWAY {
             state.away.insert(place, free);
         }
         let wait = free.saturating_duration_since(now);
@@ -405,9 +408,11 @@ mod tests {
         for _ in 0..100 {
             let budget = Arc::clone(&budget);
             tasks.spawn(async move {
+                let mut ticket = None;
                 while start.elapsed() < seconds(600) {
-                    if let Err(refusal) = budget.turn(Claim::Recheck, None).await {
-                        tokio::time::sleep(wait(&refusal).min(seconds(5))).await;
+                    if let Err(refusal) = budget.turn(Claim::Recheck, ticket.take()).await {
+                        ticket = Some(refusal.ticket);
+                        tokio::time::sleep(wait(&refusal)).await;
                     }
                 }
             });
