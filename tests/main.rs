@@ -7,6 +7,7 @@ mod support;
 
 mod alerting;
 mod architecture;
+mod backends_saas;
 mod bad_server;
 mod channels;
 mod command_line;

@@ -83,10 +83,13 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 Some(spans) => search.among(spans, &[since, baseline]),
                 None => {
                     let mut found = search.all(since, &mut state, &mut coverage).await;
-                    let before = search
-                        .as_far_back_as_possible(&mut baseline, &mut state, &mut coverage)
-                        .await;
-                    found.extend(before);
+                    // Who does not answer for the gap is not worth a second question.
+                    if state == BackendState::Answered {
+                        let before = search
+                            .as_far_back_as_possible(&mut baseline, &mut state, &mut coverage)
+                            .await;
+                        found.extend(before);
+                    }
                     found
                 }
             };

@@ -40,7 +40,7 @@ mod zipkin;
 
 pub use asking::Asking;
 pub use backend::Backend;
-pub use budget::Claim;
+pub use budget::{Claim, Ticket};
 pub use excerpt::excerpt;
 pub use gather::gather;
 pub use judge::judge;
