@@ -60,7 +60,10 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            let own: Vec<_> = failed.iter().map(|probe| probe.trace_id).collect();
+            let own = failed.iter().map(|probe| probe.trace_id);
+            let own: Vec<_> = own
+                .filter(|id| has_own_spans(&failed_traces, *id))
+                .collect();
             let around = around(failed.iter(), case, now);
             if search.lags(&own, around, &mut state).await {
                 // What came back after the last failed probe may not be seen yet.
