@@ -16,6 +16,7 @@ mod conformance;
 mod incidents;
 mod live;
 mod real_servers;
+mod self_hosted;
 mod service;
 mod store;
 mod telemetry;

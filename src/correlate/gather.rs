@@ -73,7 +73,10 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            let own: Vec<_> = failed.iter().map(|probe| probe.trace_id).collect();
+            let own = failed.iter().map(|probe| probe.trace_id);
+            let own: Vec<_> = own
+                .filter(|id| has_own_spans(&failed_traces, *id))
+                .collect();
             let of_failures = self::around(failed.iter(), case, now);
             if search.lags(&own, of_failures, &mut state).await {
                 // What came back after the last failed probe may not be seen yet.

@@ -118,7 +118,13 @@ impl Daemon {
     }
 
     /// What was not asked for want of a turn is asked when there should be one, and not before; whether it is.
-    fn make_up_for(&mut self, asked: &Asked, incident: &str, at: SystemTime, ticket: Ticket) -> bool {
+    fn make_up_for(
+        &mut self,
+        asked: &Asked,
+        incident: &str,
+        at: SystemTime,
+        ticket: Ticket,
+    ) -> bool {
         let target = &asked.target;
         if at.duration_since(asked.at).unwrap_or_default() > MADE_UP_FOR {
             self.warn(&format!(

@@ -114,7 +114,8 @@ impl Case {
                 expected,
             );
         }
-        let queries = asking.into_queries().join("\n");
+        let queries: Vec<_> = asking.into_queries().into_iter().map(|q| q.text).collect();
+        let queries = queries.join("\n");
         let shown = format!("{queries}{judgement:?}{evidence:?}{settings:?}");
         if shown.contains(SECRET) {
             wrong.push(format!("the credential is shown: {shown}"));

@@ -70,6 +70,7 @@ pub(super) fn case(start: SystemTime, failure: Failure, service: &str) -> Case {
         }),
         service_shared_with: None,
         ever_instrumented: false,
+        usual_lag: Duration::ZERO,
         window: Duration::from_secs(300),
     }
 }
