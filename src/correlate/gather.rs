@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::backend::{Asking, Backend, BackendSpan};
 use super::clock::{Skew, clock_skew};
 use super::search::Search;
-use super::service::{by_trace, candidates, learnt_service};
+use super::service::{by_trace, candidates, in_its_place, learnt_service};
 use super::span::{is_own, server_span};
 use crate::model::{
     BackendState, Case, Coverage, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
@@ -52,6 +52,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
             attributes: BTreeMap::new(),
         })
     });
+    let service = service.map(|service| in_its_place(service, &passed_traces));
     let (mut baseline, gap) = windows(case, &failed, now);
     let silence_to = silence_end(case, gap, now);
     let skew = service.as_ref().map_or(Skew::NONE, |service| {

@@ -288,7 +288,10 @@ impl<'e> Bench<'e> {
     /// Rule 7.
     fn no_trace(&self) -> Option<Match> {
         let last = self.evidence.failed.last()?;
-        let in_front = last.http_status.filter(|status| is_gateway_status(*status));
+        // 504: it reached something that did not answer. A server that hangs leaves no span either.
+        let in_front = last
+            .http_status
+            .filter(|status| is_gateway_status(*status) && *status != GATEWAY_TIMEOUT);
         let how = match (last.layer, in_front) {
             // Who never got past a proxy of ours knows nothing of the server.
             (Layer::Transport, _) if last.at_proxy => return None,
@@ -314,7 +317,10 @@ impl<'e> Bench<'e> {
             .last()
             .is_some_and(|probe| probe.answered);
         let at_proxy = self.evidence.failed.last().is_some_and(|p| p.at_proxy);
-        let why = if at_proxy {
+        let status = self.evidence.failed.last().and_then(|p| p.http_status);
+        let why = if status == Some(GATEWAY_TIMEOUT) {
+            "something in front waited in vain (HTTP 504), and there is no trace: the server may be gone, or hang"
+        } else if at_proxy {
             "our proxy let nothing through, so that the server's silence says nothing of it"
         } else if answered {
             "something answered without leaving a trace of itself"
@@ -541,6 +547,8 @@ fn status_from_in_front(probe: &FailedProbe, joined: &[&&ServerSpan]) -> Option<
     let is_another = told.peek().is_some() || is_gateway_status(arrived);
     (is_another && told.all(|status| status != arrived)).then_some(arrived)
 }
+
+const GATEWAY_TIMEOUT: u16 = 504;
 
 fn is_gateway_status(status: u16) -> bool {
     matches!(status, 502..=504)
