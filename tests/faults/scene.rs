@@ -11,10 +11,14 @@ use super::front::{Front, Toxiproxy};
 use super::network::{NEAR, Network};
 use super::others::Others;
 use super::server::{Plan, Server};
-use crate::support::{Watch, eventually, free_port};
+use crate::support::{Watch, free_port};
 
-/// Longer than a span may be late, so that the passed probes before the fault count.
-const HEALTHY: Duration = Duration::from_secs(16);
+/// So long do all leave spans.
+const HEALTHY: Duration = Duration::from_secs(6);
+
+/// So long is what is broken early broken before the rest: as many probes as are looked at, and longer than a span may be
+/// late, so that the passed probes before the fault count.
+const EARLY: Duration = Duration::from_secs(15);
 
 /// What every server of a scene shares.
 struct Stage<'n> {
@@ -44,6 +48,7 @@ pub(super) fn play(
     faults: &[&Fault],
     network: &Network,
 ) -> Vec<String> {
+    let started = std::time::Instant::now();
     let stage = Stage::set(kind, own, faults, network);
     let targets: Vec<Target> = thread::scope(|scope| {
         let starting: Vec<_> = faults
@@ -55,24 +60,18 @@ pub(super) fn play(
             .map(|one| one.join().unwrap())
             .collect()
     });
+    println!("TIMING servers {:?}", started.elapsed());
     let watch = stage.watch(&targets);
     for fault in faults {
         watch.until_state(&fault.name, "up");
     }
+    println!("TIMING up {:?}", started.elapsed());
     thread::sleep(HEALTHY);
-    let early: Vec<_> = targets
-        .iter()
-        .filter(|t| !t.fault.early.is_empty())
-        .collect();
-    if !early.is_empty() {
-        for target in &early {
-            eventually(&format!("spans of {}", target.fault.name), || {
-                is_instrumented(&watch, &target.fault.name).then_some(())
-            });
-            target.each(&target.fault.early, &stage, &watch);
-        }
-        thread::sleep(HEALTHY);
+    for target in &targets {
+        target.each(&target.fault.early, &stage, &watch);
     }
+    thread::sleep(EARLY);
+    println!("TIMING broken {:?}", started.elapsed());
     thread::scope(|scope| {
         for target in &targets {
             scope.spawn(|| target.each(&target.fault.broken, &stage, &watch));
@@ -81,6 +80,7 @@ pub(super) fn play(
     for target in targets.iter().filter(|target| !target.fault.stays_up) {
         watch.until_verdict(&target.fault.name);
     }
+    println!("TIMING judged {:?}", started.elapsed());
     targets
         .iter()
         .filter_map(|target| complaint(target.fault, kind, &watch))
@@ -201,16 +201,6 @@ fn database() -> TcpListener {
     let accepting = listener.try_clone().unwrap();
     thread::spawn(move || while accepting.accept().is_ok() {});
     listener
-}
-
-/// Whether `watch` has seen joined spans of a target.
-fn is_instrumented(watch: &Watch, name: &str) -> bool {
-    let path = watch.folder().join("mcpprobe.db");
-    let store = rusqlite::Connection::open(path).unwrap();
-    let sql = "SELECT instrumented FROM target WHERE name = ?1";
-    store
-        .query_row(sql, [name], |row| row.get(0))
-        .unwrap_or(false)
 }
 
 /// What is wrong with the verdicts on a fault, those that were not the last ones included.
