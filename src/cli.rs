@@ -49,6 +49,10 @@ pub enum Command {
     },
     /// Ask the trace backend whose fault a failure was
     Correlate(CorrelateArgs),
+    /// List the traces that the embedded trace backend has received
+    Traces(TracesArgs),
+    /// Draw one trace: its spans as bars, below one another
+    Trace(TraceArgs),
     /// Say what a reason means and what to look at first
     Explain(ExplainArgs),
     /// Take care of the store's file, also while a `watch` runs
@@ -312,6 +316,90 @@ pub struct CorrelateArgs {
     /// An incident of this file's store
     #[arg(long, value_name = "ID", conflicts_with_all = ["server", "at"])]
     pub incident: Option<String>,
+    /// Ask nobody: judge what the backend said when it was last asked about the incident
+    #[arg(long, requires = "incident")]
+    pub again: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `mcpprobe traces`.
+#[derive(Debug, Args)]
+pub struct TracesArgs {
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// With a span of this service
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// That went like this
+    #[arg(long, value_enum)]
+    pub status: Option<TraceStatus>,
+    /// How far back
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    pub since: Duration,
+    /// That took at least so long
+    #[arg(long, value_name = "100ms", value_parser = humantime::parse_duration)]
+    pub min_duration: Option<Duration>,
+    /// Of this session
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// With a call of this tool
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// With a span of this project
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+    /// Count them by this instead of listing them
+    #[arg(long, value_enum)]
+    pub by: Option<GroupBy>,
+    /// At most so many, the newest
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub limit: usize,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// How a trace went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TraceStatus {
+    /// Nothing in it failed
+    Ok,
+    /// A span of it failed
+    Error,
+    /// A guardrail did not let it through
+    Blocked,
+}
+
+/// What traces are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupBy {
+    /// MCP's sessions, and conversations
+    Session,
+    /// What a process says that it belongs to
+    Project,
+    /// Who recorded spans
+    Service,
+    /// What was called
+    Tool,
+}
+
+/// `mcpprobe trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Its id, as `traces`, `watch` and notices tell it
+    pub id: String,
+    /// Configuration file
+    #[arg(default_value = "servers.toml")]
+    pub file: PathBuf,
+    /// Show everything that is known of this span
+    #[arg(long, value_name = "ID", conflicts_with = "attributes")]
+    pub span: Option<String>,
+    /// Show everything that is known of every span
+    #[arg(long)]
+    pub attributes: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

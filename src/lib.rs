@@ -38,6 +38,7 @@ pub mod report;
 pub mod schedule;
 pub mod store;
 pub mod telemetry;
+pub mod traces;
 
 /// Makes ring the provider of cryptography for every TLS client of this process; `reqwest` cannot be used
 /// before. A second call changes nothing.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::support::here;
 
 /// Module and the modules of this crate that it may import, besides itself.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("config", &["model"]),
     ("schedule", &["model"]),
@@ -17,8 +17,10 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("alert", &["model", "process"]),
     ("store", &["model"]),
     ("telemetry", &["model"]),
-    ("correlate", &["model"]),
-    ("report", &["model", "store"]),
+    ("traces", &["model"]),
+    // One of its backends is ours.
+    ("correlate", &["model", "traces"]),
+    ("report", &["model", "store", "traces"]),
     ("cli", &[]),
     (
         "daemon",
@@ -31,6 +33,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "alert",
             "store",
             "telemetry",
+            "traces",
             "correlate",
             "report",
         ],
@@ -46,6 +49,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "alert",
             "store",
             "telemetry",
+            "traces",
             "correlate",
             "report",
             "daemon",

@@ -20,6 +20,7 @@ mod service;
 mod store;
 mod telemetry;
 mod terminal;
+mod trace_queries;
 mod verdict_table;
 mod verdicts;
 mod watch;

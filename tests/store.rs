@@ -94,11 +94,11 @@ fn a_second_writer_is_refused_and_a_newer_file_is_left_untouched() {
     let refused = Rig::try_open(&path).err().unwrap();
     assert!(refused.contains("another `mcpprobe watch`"), "{refused}");
     rig.close();
-    let newer = rusqlite_with(&path, "PRAGMA user_version = 4;");
+    let newer = rusqlite_with(&path, "PRAGMA user_version = 5;");
     drop(newer);
     let before = fs::read(&path).unwrap();
     let refused = Rig::try_open(&path).err().unwrap();
-    assert!(refused.contains("version 4") && refused.contains("untouched"));
+    assert!(refused.contains("version 5") && refused.contains("untouched"));
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 

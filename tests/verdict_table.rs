@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use mcpprobe::correlate::judge;
+use mcpprobe::correlate::{excerpt, judge};
 use mcpprobe::model::{
-    BackendState, Coverage, Evidence, FailedProbe, Judgement, Layer, PassedProbe, Rule, ServerSpan,
-    SpanId, SpanKind, Text, TraceId, Verdict, Window,
+    BackendState, ClockSkew, Coverage, Evidence, FailedProbe, Fellows, Judgement, Layer,
+    PassedProbe, Rule, ServerSpan, SpanId, SpanKind, Text, TraceId, Verdict, Window,
 };
 
 const TABLE: &str = include_str!("data/verdicts.toml");
@@ -24,40 +24,6 @@ const BASELINE: f64 = 300.0;
 /// Seconds; the last asking after the first failure.
 const LAST_ASKING: f64 = 180.0;
 
-const RULES: [Rule; 8] = [
-    Rule::BackendUnsure,
-    Rule::JoinedSpan,
-    Rule::OthersServed,
-    Rule::AllErrors,
-    Rule::NeverInstrumented,
-    Rule::SilenceUnproven,
-    Rule::NoTrace,
-    Rule::Otherwise,
-];
-
-/// A new variant does not compile here, and belongs into [`RULES`] as well.
-fn word(rule: Rule) -> &'static str {
-    match rule {
-        Rule::BackendUnsure => "backend_unsure",
-        Rule::JoinedSpan => "joined_span",
-        Rule::OthersServed => "others_served",
-        Rule::AllErrors => "all_errors",
-        Rule::NeverInstrumented => "never_instrumented",
-        Rule::SilenceUnproven => "silence_unproven",
-        Rule::NoTrace => "no_trace",
-        Rule::Otherwise => "otherwise",
-    }
-}
-
-const VERDICTS: [Verdict; 6] = [
-    Verdict::Application,
-    Verdict::Infrastructure,
-    Verdict::Path,
-    Verdict::ResponseLost,
-    Verdict::NotInstrumented,
-    Verdict::Inconclusive,
-];
-
 #[test]
 fn every_case_gets_its_verdict_by_its_rule() {
     let rows = rows();
@@ -72,6 +38,20 @@ fn every_case_gets_its_verdict_by_its_rule() {
 }
 
 #[test]
+fn what_is_stored_of_a_case_is_judged_the_same_to_the_word() {
+    let mut shortened = 0;
+    for row in rows() {
+        let evidence = row.evidence();
+        let kept = excerpt(&evidence);
+        shortened += usize::from(kept.spans.len() < evidence.spans.len());
+        let text = serde_json::to_string(&kept).unwrap();
+        let read: Evidence = serde_json::from_str(&text).unwrap();
+        assert_eq!(judge(&read), judge(&evidence), "{}: {text}", row.name);
+    }
+    assert!(shortened > 20, "only {shortened} cases lose spans");
+}
+
+#[test]
 fn the_table_is_whole() {
     let rows = rows();
     assert!(rows.len() >= ROWS_AT_LEAST, "only {} cases", rows.len());
@@ -83,14 +63,14 @@ fn the_table_is_whole() {
             row.name
         );
     }
-    for rule in RULES {
-        let word = word(rule);
+    for rule in Rule::ALL {
+        let word = rule.as_str();
         assert!(
             rows.iter().any(|row| row.rule == word),
             "no case for rule {word}"
         );
     }
-    for verdict in VERDICTS {
+    for verdict in Verdict::ALL {
         assert!(
             rows.iter().any(|row| row.verdict == verdict),
             "no case for {verdict}"
@@ -132,6 +112,16 @@ struct Row {
     never_instrumented: bool,
     last_asking: Option<f64>,
     silence_to: Option<f64>,
+    asked_at: Option<f64>,
+    #[serde(default)]
+    later_on_its_way: bool,
+    #[serde(default)]
+    usual_lag: f64,
+    #[serde(default)]
+    clock: Clock,
+    #[serde(default)]
+    shares_our_network: bool,
+    others_heard: Option<usize>,
     #[serde(default)]
     spans: Vec<Spans>,
 }
@@ -142,6 +132,18 @@ enum Kept {
     Unknown,
     Sampled,
     RetentionFiltered,
+}
+
+/// Seconds; a clock that is slow is behind.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clock {
+    #[serde(default)]
+    ahead: f64,
+    #[serde(default)]
+    behind: f64,
+    #[serde(default)]
+    spread: f64,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -166,6 +168,8 @@ struct Failed {
     own_spans_missing: bool,
     #[serde(default)]
     at_proxy: bool,
+    #[serde(default)]
+    refused: bool,
 }
 
 /// One span, or `count` of them, one `every` so many seconds.
@@ -249,7 +253,7 @@ impl Row {
     fn complaint(&self) -> Option<String> {
         let judged = judge(&self.evidence());
         let right = judged.verdict == self.verdict
-            && word(judged.rule) == self.rule
+            && judged.rule.as_str() == self.rule
             && self
                 .says
                 .as_ref()
@@ -266,7 +270,7 @@ impl Row {
             self.rule,
             says.unwrap_or_default(),
             judged.verdict,
-            word(judged.rule),
+            judged.rule.as_str(),
             judged.reason
         )
     }
@@ -310,6 +314,16 @@ impl Row {
                 to: at(self.last_asking.unwrap_or(last_asking)),
             },
             silence_to: at(self.silence_to.or(self.last_asking).unwrap_or(last_asking)),
+            asked_at: at(self.asked_at.unwrap_or(LAST_ASKING)),
+            later_on_its_way: self.later_on_its_way,
+            usual_lag: Duration::from_secs_f64(self.usual_lag),
+            clock: ClockSkew {
+                by: Duration::from_secs_f64(self.clock.ahead + self.clock.behind),
+                ahead: self.clock.behind == 0.0,
+                spread: Duration::from_secs_f64(self.clock.spread),
+            },
+            shares_our_network: self.shares_our_network,
+            others_heard: self.others_heard,
             spans: self.all_spans(&passed),
             probe_traces: owners.iter().map(|owner| owner.trace()).collect(),
             negotiation: owners
@@ -407,6 +421,7 @@ impl Failed {
             answered,
             timed_out: self.timed_out.unwrap_or(step.is_some() && !answered),
             own_spans_found: !self.own_spans_missing,
+            refused_by_host: self.refused,
         }
     }
 }
@@ -434,6 +449,7 @@ impl Spans {
             http_status: self.status,
             error_type: self.error_type.as_ref().map(Text::new),
             message: None,
+            fellows: Fellows::default(),
         }
     }
 }

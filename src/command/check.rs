@@ -38,6 +38,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<Exit, Trouble> {
         ExportSettings::read(&files.telemetry.receiver, &|name| std::env::var(name).ok());
     let telemetry = Telemetry::start(
         &settings,
+        None,
         Arc::new(|warning| terminal::complain(&format!("warning: {warning}"))),
     );
     let started = Arc::new(Started::start(targets.iter().map(AsRef::as_ref))?);

@@ -1,12 +1,14 @@
 //! `mcpprobe correlate`: ask the trace backend about a failure, by hand.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Exit, Trouble, load, terminal};
 use crate::cli::{CorrelateArgs, Format};
 use crate::config::Config;
-use crate::daemon::{Inquiry, Source, Subject};
+use crate::correlate::Asking;
+use crate::daemon::{Finding, Inquiry, Source, Subject};
 use crate::report;
 use crate::store::Reader;
 
@@ -15,37 +17,60 @@ const OLDEST: Duration = Duration::from_secs(946_684_800);
 
 pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
-    let subject = subject(args, &config)?;
-    if config.traces.is_empty() {
-        return Err(Trouble::Sentence(format!(
-            "{} has no [traces]: there is no backend to ask",
-            args.file.display()
-        )));
-    }
-    let inquiry = Inquiry {
-        store: config.store.path,
-        sources: Source::all(&config.traces)?,
-        targets: config.targets.into_iter().map(Arc::new).collect(),
+    let finding = match &args.incident {
+        Some(id) if args.again => judged_again(id, &config.store.path)?,
+        _ => asked_now(args, config).await?,
     };
-    let finding = inquiry.about(subject).await?;
     let text = match args.format {
-        Format::Table => {
-            report::table::verdict(&finding.evidence, &finding.judgement, finding.provisional)
-        }
+        Format::Table => report::verdict::text(&finding.asked, &finding.judgement),
         Format::Json => {
-            let json = report::json::correlate(
-                &finding.case,
-                &finding.evidence,
-                &finding.judgement,
-                finding.provisional,
-                finding.backend,
-                &finding.queries,
-            );
+            let json = report::verdict::json(&finding.asked, &finding.judgement);
             report::json::document(&json)
         }
     };
     terminal::print(&text);
     Ok(Exit::Ok)
+}
+
+async fn asked_now(args: &CorrelateArgs, config: Config) -> Result<Finding, String> {
+    let subject = subject(args, &config)?;
+    if config.traces.is_empty() {
+        return Err(format!(
+            "{} has no [traces]: there is no backend to ask",
+            args.file.display()
+        ));
+    }
+    inquiry(config)?.about(subject, Asking::default()).await
+}
+
+fn inquiry(config: Config) -> Result<Inquiry, String> {
+    Ok(Inquiry {
+        store: config.store.path,
+        sources: Source::all(&config.traces, &[])?,
+        targets: config.targets.into_iter().map(Arc::new).collect(),
+    })
+}
+
+/// What the store has of the last time that the backend was asked.
+fn judged_again(id: &str, store: &Path) -> Result<Finding, String> {
+    let reader = Reader::open(store)?;
+    if reader.incident(id)?.is_none() {
+        return Err(no_incident(store, id));
+    }
+    let askings = reader.askings(id)?;
+    let count = askings.len();
+    let last = askings.into_iter().next().ok_or_else(|| {
+        format!("the backend was not asked about incident {id} yet, or by another version of mcpprobe: ask it without --again")
+    })?;
+    let at = humantime::format_rfc3339_seconds(last.asked_at);
+    terminal::complain(&format!(
+        "judged again from what was said {at}, the last of {count} askings in the store"
+    ));
+    Ok(Finding::of(last))
+}
+
+fn no_incident(store: &Path, id: &str) -> String {
+    format!("the store {} has no incident {id}", store.display())
 }
 
 /// The incident that was named or in which the time lies; else somebody else's alert at that time.
@@ -98,7 +123,7 @@ fn subject(args: &CorrelateArgs, config: &Config) -> Result<Subject, String> {
         }
         _ => {
             let id = args.incident.as_deref().unwrap_or_default();
-            Err(format!("the store {} has no incident {id}", path.display()))
+            Err(no_incident(path, id))
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::{Exit, Trouble, load, server_named, terminal, user};
 use crate::cli::{AckArgs, Format, IncidentsAction, IncidentsArgs, ListIncidentsArgs, ShowArgs};
+use crate::daemon::Finding;
 use crate::model::{Acknowledgement, Text};
 use crate::report;
 use crate::store::{self, IncidentFilter, Reader, orders};
@@ -58,12 +59,19 @@ fn show(args: &ShowArgs) -> Result<Exit, Trouble> {
         )
         .into());
     };
+    // Judged, not remembered: what is shown are the reasons, and they come from the evidence.
+    let last = reader
+        .askings(&args.id)?
+        .into_iter()
+        .next()
+        .map(Finding::of);
+    let verdict = last.as_ref().map(|last| (&last.asked, &last.judgement));
     let text = match args.format {
         Format::Table => {
             let file = args.file.display().to_string();
-            report::incidents::one(&detail, &file, SystemTime::now())
+            report::incidents::one(&detail, verdict, &file, SystemTime::now())
         }
-        Format::Json => report::json::document(&report::incidents::one_json(&detail)),
+        Format::Json => report::json::document(&report::incidents::one_json(&detail, verdict)),
     };
     terminal::print(&text);
     Ok(Exit::Ok)

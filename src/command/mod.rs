@@ -14,6 +14,7 @@ mod silence;
 mod status;
 mod store;
 mod terminal;
+mod traces;
 mod watch;
 
 use std::path::Path;
@@ -101,6 +102,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::History(args) => history::run(&args),
         Command::Silence { action } => silence::run(&action),
         Command::Correlate(args) => correlate::run(&args).await,
+        Command::Traces(args) => traces::list(&args),
+        Command::Trace(args) => traces::show(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Store { action } => store::run(&action),
         Command::Channels(args) => channels::run(&args).await,

@@ -63,7 +63,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     let warn = move |text: &str| {
         warn_to.warning(&line::message(format, SystemTime::now(), "warning", text));
     };
-    let telemetry = Telemetry::start(&settings, Arc::new(warn));
+    let telemetry = Telemetry::start(&settings, None, Arc::new(warn));
     let (file, doubts_to) = (args.file.clone(), Arc::clone(&output));
     let reread = move || match config::load(&file, None) {
         Ok(loaded) => {

@@ -137,7 +137,9 @@ const SPECS: [Spec; 15] = [
                 ("datadoghq.eu", "https://api.datadoghq.eu"),
                 ("ap1.datadoghq.com", "https://api.ap1.datadoghq.com"),
                 ("ap2.datadoghq.com", "https://api.ap2.datadoghq.com"),
+                ("uk1.datadoghq.com", "https://api.uk1.datadoghq.com"),
                 ("ddog-gov.com", "https://api.ddog-gov.com"),
+                ("us2.ddog-gov.com", "https://api.us2.ddog-gov.com"),
             ],
         ),
         credentials: &[

@@ -212,7 +212,16 @@ fn check_one(
     .iter()
     .any(|name| (sources.env)(name).is_some_and(|value| !value.is_empty()));
     let is_ours = matches!(raw.kind, None | Some(BackendKind::Embedded));
-    if !is_ours && !has_telemetry && !by_environment {
+    if let Some(why) = raw.kind.and_then(BackendKind::cannot_be_asked) {
+        out.warnings.push(
+            Complaint::at(
+                raw.span.clone(),
+                "every verdict of this trace backend will be inconclusive",
+                why,
+            )
+            .help("send spans to another one as well, and name that one here"),
+        );
+    } else if !is_ours && !has_telemetry && !by_environment {
         out.warnings.push(
             Complaint::at(
                 raw.span.clone(),

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
-use super::backend::{Asking, Backend, BackendSpan};
-use super::clock::{Skew, clock_skew};
+use super::asking::Asking;
+use super::backend::{Answer, Api, Backend, BackendSpan, Question, Unavailable};
+use super::clock::clock_skew;
 use super::search::Search;
 use super::service::{by_trace, candidates, in_its_place, learnt_service};
 use super::span::{is_own, server_span};
 use crate::model::{
-    BackendState, Case, Coverage, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
-    ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, ClockSkew, Coverage, Evidence, FailedProbe, Layer, OperationKind,
+    PassedProbe, Reason, ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
 /// Failed probes whose traces are asked for: the first, and the latest.
@@ -29,24 +30,27 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let passed: Vec<_> = case.passed.iter().take(MAX_PASSED).collect();
     let probes = || failed.iter().chain(&passed);
     let ids: Vec<_> = probes().map(|probe| probe.trace_id).collect();
+    let around = around(probes(), case, now);
     let mut state = BackendState::Answered;
     let mut coverage = Coverage::Full;
-    let traces = match api.traces(&ids, around(probes(), case, now), asking).await {
-        Ok(answer) => {
-            if let Some(cut) = answer.cut {
-                state = BackendState::Truncated(cut);
-            }
+    let mut at_once = None;
+    let traces = match all_at_once(case, api, &ids, &failed, around, asking, now).await {
+        Some(Ok(answer)) => {
+            coverage = answer.coverage;
+            at_once = Some(answer.spans.clone());
             answer.spans
         }
-        Err(why) => {
+        Some(Err(why)) => {
             state = BackendState::Unavailable(why);
             Vec::new()
         }
+        None => spans_of(api, &ids, around, asking, &mut state, &mut coverage).await,
     };
     let mut failed_traces = by_trace(&ids, traces);
     let passed_traces = failed_traces.split_off(failed.len());
+    let chosen = failed.len();
     let failed = drop_too_young(failed, &failed_traces, now);
-    let service = case.service.clone().or_else(|| {
+    let service = api.service(case.service.as_ref()).or_else(|| {
         learnt_service(&passed_traces).map(|name| ServiceName {
             name,
             attributes: BTreeMap::new(),
@@ -54,8 +58,8 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     });
     let service = service.map(|service| in_its_place(service, &passed_traces));
     let (mut baseline, gap) = windows(case, &failed, now);
-    let silence_to = silence_end(case, gap, now);
-    let skew = service.as_ref().map_or(Skew::NONE, |service| {
+    let mut silence_to = silence_end(case, gap, now);
+    let skew = service.as_ref().map_or(ClockSkew::NONE, |service| {
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
     });
@@ -71,12 +75,26 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            let mut found = search.all(since, &mut state, &mut coverage).await;
-            found.extend(
-                search
-                    .as_far_back_as_possible(&mut baseline, &mut state)
-                    .await,
-            );
+            let own: Vec<_> = failed.iter().map(|probe| probe.trace_id).collect();
+            let of_failures = self::around(failed.iter(), case, now);
+            if search.lags(&own, of_failures, &mut state).await {
+                // What came back after the last failed probe may not be seen yet.
+                silence_to = gap.to;
+            }
+            let mut found = match at_once {
+                Some(spans) => search.among(spans, &[since, baseline]),
+                None => {
+                    let mut found = search.all(since, &mut state, &mut coverage).await;
+                    let before = search
+                        .as_far_back_as_possible(&mut baseline, &mut state, &mut coverage)
+                        .await;
+                    found.extend(before);
+                    found
+                }
+            };
+            // A trace of ours is looked at whole or not at all: what hangs below negotiation is told by its parents.
+            let ours = own_traces(case);
+            found.retain(|span| !ours.contains(&span.trace_id) || ids.contains(&span.trace_id));
             found
         }
         (None, BackendState::Answered) => {
@@ -88,6 +106,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         }
         _ => Vec::new(),
     };
+    let others_heard = others_heard(api, gap.from, now, service.as_ref(), asking).await;
     let all = each_once(
         failed_traces
             .iter()
@@ -117,9 +136,74 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         baseline,
         gap,
         silence_to,
+        asked_at: now,
+        later_on_its_way: failed.len() < chosen,
+        usual_lag: case.usual_lag,
+        clock: skew,
+        shares_our_network: api.shares_our_network(),
+        others_heard,
         spans,
         probe_traces: own_traces(case),
         negotiation,
+    }
+}
+
+/// Everything in one answer, from a backend whose questions are counted. `None` where that cannot be had: then one
+/// question comes after the other.
+async fn all_at_once(
+    case: &Case,
+    api: &dyn Api,
+    ids: &[TraceId],
+    failed: &[&StoredProbe],
+    around: Window,
+    asking: &Asking,
+    now: SystemTime,
+) -> Option<Result<Answer, Unavailable>> {
+    let service = case.service.as_ref()?;
+    let (baseline, gap) = windows(case, failed, now);
+    let question = Question {
+        ids,
+        service,
+        whole: Window {
+            from: around.from.min(baseline.from),
+            to: around.to,
+        },
+        since: Window {
+            from: gap.from,
+            to: silence_end(case, gap, now),
+        },
+    };
+    let answer = api.both(question, asking)?.await;
+    match answer {
+        Ok(Answer { cut: Some(_), .. }) => None,
+        answer => Some(answer),
+    }
+}
+
+/// The spans of these traces, or why they are not all there.
+async fn spans_of(
+    api: &dyn Api,
+    ids: &[TraceId],
+    around: Window,
+    asking: &Asking,
+    state: &mut BackendState,
+    coverage: &mut Coverage,
+) -> Vec<BackendSpan> {
+    match api.traces(ids, around, asking).await {
+        Ok(answer) => {
+            if let Some(cut) = answer.cut {
+                *state = BackendState::Truncated(cut);
+            }
+            // Of what was kept of an earlier time nothing follows for the gap; of a sample it does.
+            if let Coverage::Sampled(_) = &answer.coverage {
+                *coverage = answer.coverage;
+            }
+            answer.spans
+        }
+        Err(why) => {
+            *state = BackendState::Unavailable(why);
+            Vec::new()
+        }
     }
 }
 
@@ -276,7 +360,30 @@ fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) 
         answered: operation.is_some_and(|operation| operation.answered),
         timed_out: matches!(probe.reason, Some(Reason::HttpTimeout | Reason::Timeout)),
         own_spans_found: has_own_spans(traces, probe.trace_id),
+        refused_by_host: matches!(
+            probe.reason,
+            Some(Reason::ConnectionRefused | Reason::ConnectionReset)
+        ),
     }
+}
+
+/// Whether the prober's own network let anything else through since the last passed probe. What a backend cannot say of it
+/// is no trouble of the backend's: then there is no such sign.
+async fn others_heard(
+    api: &dyn Api,
+    from: SystemTime,
+    to: SystemTime,
+    service: Option<&ServiceName>,
+    asking: &Asking,
+) -> Option<usize> {
+    if !api.shares_our_network() {
+        return None;
+    }
+    let window = Window {
+        from,
+        to: to.max(from),
+    };
+    api.heard_others(window, service, asking).await.ok()?
 }
 
 /// The traces of our own probes of this target.

@@ -1,12 +1,14 @@
 //! A query over HTTP: bounded in time, size and number, and never more told of it than may be shown.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use reqwest::{Method, StatusCode};
 use url::Url;
 
-use super::backend::{Asking, Unavailable};
+use super::asking::Asking;
+use super::backend::Unavailable;
 use super::budget::Budget;
 use crate::model::{RemoteSettings, Text};
 
@@ -18,7 +20,9 @@ pub(super) struct Http {
     client: reqwest::Client,
     base: Url,
     timeout: Duration,
-    budget: Option<Budget>,
+    budget: Option<Arc<Budget>>,
+    /// Masked in what a refusal says.
+    secrets: Vec<String>,
 }
 
 /// An answer with its status: what that means is the backend's business.
@@ -33,7 +37,7 @@ impl Http {
     pub(super) fn new(
         settings: &RemoteSettings,
         timeout: Duration,
-        budget: Option<Budget>,
+        budget: Option<Arc<Budget>>,
     ) -> Result<Self, String> {
         let base = settings
             .url
@@ -51,6 +55,7 @@ impl Http {
             base,
             timeout,
             budget,
+            secrets: secrets(&settings.headers),
         })
     }
 
@@ -62,6 +67,16 @@ impl Http {
         }
         base.join(path)
             .map_err(|error| Text::new(format!("{path}: {error}")))
+    }
+
+    /// A path below the base of which each segment is escaped.
+    pub(super) fn below(&self, segments: &[&str]) -> Result<Url, Unavailable> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Text::new("its URL has no path"))?
+            .pop_if_empty()
+            .extend(segments);
+        Ok(url)
     }
 
     /// The base as it may be shown: no user, no password, no query.
@@ -81,7 +96,8 @@ impl Http {
             self.shown_path(&url),
             query.unwrap_or_default()
         ));
-        self.send(self.client.request(Method::GET, url)).await
+        self.send(self.client.request(Method::GET, url), asking)
+            .await
     }
 
     /// `shown` is what of the body tells a person what was asked.
@@ -93,7 +109,7 @@ impl Http {
         asking: &Asking,
     ) -> Result<Reply, Unavailable> {
         asking.note(format!("POST {} {shown}", self.shown_path(&url)));
-        self.send(self.client.request(Method::POST, url).json(body))
+        self.send(self.client.request(Method::POST, url).json(body), asking)
             .await
     }
 
@@ -105,7 +121,7 @@ impl Http {
         asking: &Asking,
     ) -> Result<Reply, Unavailable> {
         asking.note(format!("POST {} {body}", self.shown_path(&url)));
-        self.send(self.client.request(Method::POST, url).body(body))
+        self.send(self.client.request(Method::POST, url).body(body), asking)
             .await
     }
 
@@ -116,9 +132,13 @@ impl Http {
     }
 
     // No trace context goes along: a backend that traces itself would add spans to the very trace that is asked for.
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, Unavailable> {
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        asking: &Asking,
+    ) -> Result<Reply, Unavailable> {
         if let Some(budget) = &self.budget {
-            budget.turn().await.map_err(Text::new)?;
+            asking.turn(budget).await?;
         }
         let mut answer = request.send().await.map_err(|error| self.why(&error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
@@ -131,11 +151,22 @@ impl Http {
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Reply {
+        if !status.is_success() {
+            // Some proxies say what they were sent.
+            let said = String::from_utf8_lossy(&body);
+            body = Text::mask(&said, self.secrets.iter().map(String::as_str)).into_bytes();
+        }
+        let reply = Reply {
             status,
             headers,
             body,
-        })
+        };
+        if let Some(budget) = &self.budget
+            && status == StatusCode::TOO_MANY_REQUESTS
+        {
+            budget.pause(reply.wants_to_be_left_alone());
+        }
+        Ok(reply)
     }
 
     fn why(&self, error: &reqwest::Error) -> Text {
@@ -159,7 +190,42 @@ impl Http {
     }
 }
 
+/// Characters of a refusal's own words.
+const MAX_SAID: usize = 200;
+
+/// Every header's value, and what stands after `Bearer` in it.
+fn secrets(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.values().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, after)| after)])
+        .flatten()
+        .map(str::to_owned)
+        .collect()
+}
+
 impl Reply {
+    /// For how long, where it says so.
+    pub(super) fn wants_to_be_left_alone(&self) -> Option<Duration> {
+        let header = |name: &str| self.headers.get(name)?.to_str().ok();
+        let seconds = |text: &str| text.trim().parse().ok().map(Duration::from_secs);
+        let retry_after = header("retry-after").and_then(|text| {
+            seconds(text).or_else(|| {
+                let at = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+                let at = SystemTime::from(at);
+                Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+            })
+        });
+        // Seconds from now (Datadog), or since 1970 (Axiom).
+        let reset = ["x-ratelimit-reset", "x-querylimit-reset"]
+            .iter()
+            .find_map(|name| header(name).and_then(seconds));
+        let reset = reset.map(|reset| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            reset.checked_sub(now.unwrap_or_default()).unwrap_or(reset)
+        });
+        retry_after.or(reset)
+    }
+
     /// The body, where the status is a success; else why the backend could not say, with what it says of it.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Unavailable> {
         if !self.status.is_success() {
@@ -171,6 +237,16 @@ impl Reply {
                 self.status
             ))
         })
+    }
+
+    /// The same where the backend says in plain text why it refuses.
+    pub(super) fn plain_refusal(&self) -> Unavailable {
+        let text = String::from_utf8_lossy(&self.body);
+        let text = text.trim();
+        // A page is for people who look at it.
+        let is_page = text.starts_with('<');
+        let short: String = text.chars().take(MAX_SAID).collect();
+        self.refusal(if is_page { "" } else { &short })
     }
 
     /// A refusal in words: the status, the backend's message, and when it may be asked again.

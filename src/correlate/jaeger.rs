@@ -8,7 +8,8 @@ use futures_util::future::{BoxFuture, join_all};
 use serde::Deserialize;
 use url::Url;
 
-use super::backend::{Answer, Api, Asking, BackendSpan, Unavailable, micros, ui};
+use super::asking::Asking;
+use super::backend::{Answer, Api, BackendSpan, Unavailable, micros, ui};
 use super::http::Http;
 use crate::model::{Coverage, RemoteSettings, ServiceName, SpanKind, Text, TraceId, Window};
 

@@ -3,24 +3,18 @@
 //! A wrong verdict sends the wrong team to the wrong place, so every rule that blames somebody
 //! needs positive proof, and what is not proven is `inconclusive` with the reason.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use super::bench::{
+    Bench, EXPECTED_NEEDED, EXPORT_LAG, JOINED_NEEDED, counted, is_gateway_status, outlasts,
+    requests,
+};
 use crate::model::{
-    BackendState, Control, Coverage, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan,
-    SpanKind, Text, Verdict,
+    BackendState, Coverage, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan, SpanKind,
+    Text, Verdict, spoken,
 };
 
-/// Passed probes that have to have left spans before silence means anything.
-const JOINED_NEEDED: usize = 3;
-
-/// A span may be this late, or lost with an exporter's last batch: the SDKs send every 5 s, a
-/// collector adds a few. A passed probe younger than this without a span proves nothing.
-const EXPORT_LAG: Duration = Duration::from_secs(10);
-
-/// Spans that the service's own rate must make expected in the gap before their absence is silence.
-/// At a mean of 5, none at all happens by chance less than once in a hundred times.
-const EXPECTED_NEEDED: f64 = 5.0;
+const GATEWAY_TIMEOUT: u16 = 504;
 
 /// Last spans that have to be errors for the application to be blamed.
 const LAST_ERRORS: usize = 3;
@@ -33,8 +27,8 @@ pub fn judge(evidence: &Evidence) -> Judgement {
         verdict,
         rule,
         reason: reason.into(),
-        service_spans: bench.spans.len(),
-        error_spans: bench.spans.iter().filter(|s| s.is_own_error()).count(),
+        service_spans: counted(bench.spans.iter()),
+        error_spans: counted(bench.spans.iter().filter(|s| s.is_own_error())),
         probe_trace_spans: bench.in_failed_traces(),
         controls: bench.controls(),
         telling: bench.telling(),
@@ -43,23 +37,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
 
 type Match = (Verdict, Rule, String);
 
-/// The evidence, with the target's spans picked out and in order of time.
-struct Bench<'e> {
-    evidence: &'e Evidence,
-    spans: Vec<&'e ServerSpan>,
-}
-
-impl<'e> Bench<'e> {
-    fn new(evidence: &'e Evidence) -> Self {
-        let mut spans: Vec<_> = evidence
-            .spans
-            .iter()
-            .filter(|span| is_targets(span, evidence))
-            .collect();
-        spans.sort_by_key(|span| (span.start, span.span_id));
-        Self { evidence, spans }
-    }
-
+impl Bench<'_> {
     fn first_match(&self) -> Match {
         self.backend_unsure()
             .or_else(|| self.joined_span())
@@ -151,10 +129,7 @@ impl<'e> Bench<'e> {
     fn others_served(&self) -> Option<Match> {
         // The first failure is certain at the end of the first failed probe: until then the server may have died under it.
         let from = self.evidence.failed.first()?.ended_at;
-        let served = self
-            .foreign_since(from)
-            .filter(|span| !span.is_error)
-            .count();
+        let served = counted(self.foreign_since(from).filter(|span| !span.is_error));
         // A span in our own failed trace: then it did see us. And where our probes do not normally leave
         // spans, only a connection that never came about proves that it did not.
         let unseen = self.last_failed_at_transport()
@@ -162,7 +137,7 @@ impl<'e> Bench<'e> {
         if served == 0 || self.in_failed_traces() > 0 || !unseen {
             return None;
         }
-        Some(self.unless_shared(
+        Some(self.unless_doubtful(
             Verdict::Path,
             Rule::OthersServed,
             format!(
@@ -176,10 +151,7 @@ impl<'e> Bench<'e> {
     fn all_errors(&self) -> Option<Match> {
         let (what, errors) = if self.evidence.failed.is_empty() {
             // Somebody else's alert: any error of the server's before it.
-            let errors = self
-                .until_last_asking()
-                .filter(|s| s.is_own_error())
-                .count();
+            let errors = counted(self.until_last_asking().filter(|s| s.is_own_error()));
             ("of its spans before the alert are", errors)
         } else {
             let gap: Vec<_> = self
@@ -188,7 +160,8 @@ impl<'e> Bench<'e> {
                 .filter(|span| self.evidence.gap.holds(span.start))
                 .collect();
             if !gap.is_empty() && gap.iter().all(|span| span.is_own_error()) {
-                ("spans since the last passed probe, all of them", gap.len())
+                let errors = counted(gap.into_iter());
+                ("spans since the last passed probe, all of them", errors)
             } else {
                 let last = self
                     .until_last_asking()
@@ -210,7 +183,7 @@ impl<'e> Bench<'e> {
             .rev()
             .find(|span| span.is_own_error());
         let example = example.map(|span| said(span)).unwrap_or_default();
-        Some(self.unless_shared(
+        Some(self.unless_doubtful(
             Verdict::Application,
             Rule::AllErrors,
             format!(
@@ -257,7 +230,12 @@ impl<'e> Bench<'e> {
                     .to_owned(),
             );
         }
-        let since = self.foreign_since(from).count() + self.in_failed_traces();
+        if let Some(trouble) = self.evidence.clock.trouble() {
+            return unproven(format!(
+                "{trouble}: whether it is silent cannot be told from when its spans were"
+            ));
+        }
+        let since = counted(self.foreign_since(from)) + self.in_failed_traces();
         if since > 0 {
             return unproven(format!(
                 "there is no silence: {since} spans of {} since the first failure, not all of one kind",
@@ -267,6 +245,15 @@ impl<'e> Bench<'e> {
         if let Coverage::Sampled(why) | Coverage::RetentionFiltered(why) = &self.evidence.coverage {
             return unproven(format!(
                 "the trace backend keeps only a part of what there was ({why}), so that its silence proves nothing"
+            ));
+        }
+        let lag = self.evidence.usual_lag.max(EXPORT_LAG);
+        let failed = self.evidence.failed.first();
+        if failed.is_some_and(|first| self.arrived_until() < first.ended_at + lag) {
+            return unproven(format!(
+                "it is too early: spans of {} may come {} late, and there may be some of after the failure",
+                self.service(),
+                spoken(lag)
             ));
         }
         let joined = self.joined_in_a_row(from);
@@ -299,6 +286,15 @@ impl<'e> Bench<'e> {
             (_, Some(status)) => format!("HTTP {status} from something in front"),
             _ => return None,
         };
+        if self.evidence.shares_our_network && !self.has_sign_from_outside() {
+            return Some((
+                Verdict::Inconclusive,
+                Rule::NoTrace,
+                format!(
+                    "no-trace pattern: {how}, but nothing shows that it is not the prober itself that is cut off: nobody refused us, and the backend beside it heard nobody else"
+                ),
+            ));
+        }
         Some((
             Verdict::Infrastructure,
             Rule::NoTrace,
@@ -330,8 +326,12 @@ impl<'e> Bench<'e> {
         (Verdict::Inconclusive, Rule::Otherwise, why.to_owned())
     }
 
-    /// Spans of a service that two targets share cannot be laid at the door of one.
-    fn unless_shared(&self, verdict: Verdict, rule: Rule, why: String) -> Match {
+    /// Spans of a service that two targets share cannot be laid at the door of one; and when they were has to be known.
+    fn unless_doubtful(&self, verdict: Verdict, rule: Rule, why: String) -> Match {
+        if let Some(trouble) = self.evidence.clock.trouble() {
+            let why = format!("{trouble}, so that nobody knows when its spans were");
+            return (Verdict::Inconclusive, rule, why);
+        }
         match &self.evidence.service_shared_with {
             None => (verdict, rule, why),
             Some(other) => (
@@ -343,196 +343,6 @@ impl<'e> Bench<'e> {
             ),
         }
     }
-
-    fn service(&self) -> &str {
-        self.evidence
-            .service
-            .as_ref()
-            .map_or("the server", Text::as_str)
-    }
-
-    fn first_failure(&self) -> Option<SystemTime> {
-        self.evidence.failed.first().map(|probe| probe.started_at)
-    }
-
-    /// The target's spans but for those after the gap, which tell of another time.
-    fn until_last_asking(&self) -> impl DoubleEndedIterator<Item = &&'e ServerSpan> {
-        let end = self.evidence.gap.to;
-        self.spans.iter().filter(move |span| span.start < end)
-    }
-
-    /// The target's spans of others' requests since `from`, in the gap.
-    fn foreign_since(&self, from: SystemTime) -> impl Iterator<Item = &&'e ServerSpan> {
-        self.spans.iter().filter(move |span| {
-            span.start >= from
-                && self.evidence.gap.holds(span.start)
-                && !self.evidence.probe_traces.contains(&span.trace_id)
-        })
-    }
-
-    /// Passed probes in a row, back from the failure, that left spans.
-    fn joined_in_a_row(&self, failure: SystemTime) -> usize {
-        self.evidence
-            .passed
-            .iter()
-            .skip_while(|probe| {
-                let age = failure.duration_since(probe.ended_at).unwrap_or_default();
-                !probe.joined && age < EXPORT_LAG
-            })
-            .take_while(|probe| probe.joined)
-            .count()
-    }
-
-    /// How many requests the rate of the last quarter of the baseline makes expected from `from` on until the silence
-    /// ends, and whether a span of the target ended it.
-    fn expected_in_silence(&self, from: SystemTime) -> (f64, bool) {
-        let baseline = self.evidence.baseline;
-        let quarter = baseline.length() / 4;
-        let start = baseline.to.checked_sub(quarter).unwrap_or(baseline.from);
-        let others = |span: &&&ServerSpan| !self.evidence.probe_traces.contains(&span.trace_id);
-        let seen = requests(
-            self.spans
-                .iter()
-                .filter(|span| span.start >= start && baseline.holds(span.start))
-                .filter(others),
-        );
-        let end = self
-            .spans
-            .iter()
-            .filter(others)
-            .map(|span| span.start)
-            .find(|start| (self.evidence.gap.to..self.evidence.silence_to).contains(start));
-        let until = end.unwrap_or(self.evidence.silence_to);
-        let silence = until.duration_since(from).unwrap_or_default();
-        if quarter.is_zero() {
-            return (0.0, end.is_some());
-        }
-        let seen = f64::from(u32::try_from(seen).unwrap_or(u32::MAX));
-        (
-            seen * silence.as_secs_f64() / quarter.as_secs_f64(),
-            end.is_some(),
-        )
-    }
-
-    fn last_failed_at_transport(&self) -> bool {
-        self.evidence
-            .failed
-            .last()
-            .is_some_and(|probe| probe.layer == Layer::Transport)
-    }
-
-    fn in_failed_traces(&self) -> usize {
-        let failed = &self.evidence.failed;
-        self.spans
-            .iter()
-            .filter(|span| failed.iter().any(|probe| probe.trace_id == span.trace_id))
-            .count()
-    }
-
-    fn controls(&self) -> Vec<Control> {
-        let evidence = self.evidence;
-        let answered = match &evidence.backend {
-            BackendState::Answered => Text::new("every query was answered in full"),
-            BackendState::Unavailable(why) | BackendState::Truncated(why) => why.clone(),
-        };
-        let found = evidence.failed.iter().filter(|p| p.own_spans_found).count();
-        let failed = evidence.failed.len();
-        let (joined, expected) = self.first_failure().map_or((0, 0.0), |from| {
-            (self.joined_in_a_row(from), self.expected_in_silence(from).0)
-        });
-        vec![
-            Control {
-                control: "backend_answers",
-                held: evidence.backend == BackendState::Answered,
-                detail: answered,
-            },
-            Control {
-                control: "own_spans_returned",
-                held: found == failed && failed > 0,
-                detail: format!("{found} of {failed} failed probes").into(),
-            },
-            Control {
-                control: "instrumented",
-                held: evidence.ever_instrumented || !self.spans.is_empty(),
-                detail: match &evidence.service {
-                    Some(service) => format!("service {service}").into(),
-                    None => "no service is known".into(),
-                },
-            },
-            Control {
-                control: "left_spans_before",
-                held: joined >= JOINED_NEEDED,
-                detail: format!("{joined} passed probes in a row left spans").into(),
-            },
-            Control {
-                control: "spans_expected_in_gap",
-                held: expected >= EXPECTED_NEEDED,
-                detail: format!("{expected:.1} by the service's own rate").into(),
-            },
-        ]
-    }
-
-    /// Joined to our failed probes first, then errors, then the latest.
-    fn telling(&self) -> Vec<ServerSpan> {
-        let mut spans = self.spans.clone();
-        spans.sort_by_key(|span| {
-            let joined = self
-                .evidence
-                .failed
-                .iter()
-                .any(|p| p.trace_id == span.trace_id);
-            // What happened since the last passed probe tells more than what was before it.
-            let since = self.evidence.gap.from <= span.start;
-            let newest = std::cmp::Reverse(span.start);
-            (
-                !joined,
-                !since,
-                !(since && span.is_own_error()),
-                newest,
-                span.span_id,
-            )
-        });
-        spans.into_iter().take(3).cloned().collect()
-    }
-}
-
-/// Whether a span is the target's: of its service, taking requests or speaking of MCP, and neither a
-/// health check nor our own negotiation. Where the service is not known, only a span of MCP in
-/// our own probe's trace can be.
-fn is_targets(span: &ServerSpan, evidence: &Evidence) -> bool {
-    let own_negotiation = span
-        .ancestors
-        .iter()
-        .any(|ancestor| evidence.negotiation.contains(ancestor));
-    if span.is_health_check || own_negotiation {
-        return false;
-    }
-    match &evidence.service {
-        Some(service) => span.is_of(service.as_str()),
-        None => span.has_mcp_attributes && evidence.probe_traces.contains(&span.trace_id),
-    }
-}
-
-/// Requests, not spans: one request may leave a handful.
-fn requests<'s>(spans: impl Iterator<Item = &'s &'s ServerSpan>) -> usize {
-    spans
-        .map(|span| span.trace_id)
-        .collect::<BTreeSet<_>>()
-        .len()
-}
-
-/// Whether the server was still at it when we gave up. A span that did not start within our step
-/// is told by a clock that is off: then it is taken to have started as early as it could.
-fn outlasts(span: &ServerSpan, probe: &FailedProbe) -> bool {
-    let Some(step) = probe.failed_step else {
-        return false;
-    };
-    let start = if (step.from..=step.to).contains(&span.start) {
-        span.start
-    } else {
-        step.from
-    };
-    start + span.duration > step.to
 }
 
 /// Something between us may have answered in the server's place: then the server's own spans of
@@ -546,12 +356,6 @@ fn status_from_in_front(probe: &FailedProbe, joined: &[&&ServerSpan]) -> Option<
         .peekable();
     let is_another = told.peek().is_some() || is_gateway_status(arrived);
     (is_another && told.all(|status| status != arrived)).then_some(arrived)
-}
-
-const GATEWAY_TIMEOUT: u16 = 504;
-
-fn is_gateway_status(status: u16) -> bool {
-    matches!(status, 502..=504)
 }
 
 fn as_millis(duration: Duration) -> u64 {

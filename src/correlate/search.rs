@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::backend::{Answer, Api, Asking, BackendSpan, Unavailable};
-use super::clock::Skew;
-use crate::model::{BackendState, Coverage, ServiceName, Text, Window};
+use super::asking::Asking;
+use super::backend::{Answer, Api, BackendSpan, Unavailable};
+use crate::model::{BackendState, ClockSkew, Coverage, ServiceName, Text, TraceId, Window};
 
 /// A baseline is not made shorter than this: its last quarter would hold nothing.
 const SHORTEST_BASELINE: Duration = Duration::from_secs(10);
@@ -14,10 +14,34 @@ pub(super) struct Search<'a> {
     pub(super) api: &'a dyn Api,
     pub(super) asking: &'a Asking,
     pub(super) service: &'a ServiceName,
-    pub(super) skew: Skew,
+    pub(super) skew: ClockSkew,
 }
 
 impl Search<'_> {
+    /// Whether this backend's search sees later what asking by id sees at once; and if it does not yet see our own failed
+    /// probes, `ids`, its silence proves nothing. Asked before the search, which then sees no less.
+    pub(super) async fn lags(
+        &self,
+        ids: &[TraceId],
+        around: Window,
+        backend: &mut BackendState,
+    ) -> bool {
+        let seen = match self.api.searchable(ids, around, self.asking).await {
+            Ok(None) => return false,
+            Ok(Some(seen)) => seen,
+            Err(why) => {
+                *backend = BackendState::Unavailable(why);
+                return true;
+            }
+        };
+        if let Some(missing) = ids.iter().find(|id| !seen.contains(*id)) {
+            *backend = BackendState::Unavailable(Text::new(format!(
+                "its search does not see our own probe {missing} (yet), which asking by its id does"
+            )));
+        }
+        true
+    }
+
     /// Every span in `window`, or the backend is not to be believed.
     pub(super) async fn all(
         &self,
@@ -32,7 +56,7 @@ impl Search<'_> {
                         "{cut} since the last passed probe, and perhaps more"
                     )));
                 }
-                *coverage = answer.coverage;
+                *coverage = std::mem::take(coverage).and(answer.coverage);
                 answer.spans
             }
             Err(why) => {
@@ -48,6 +72,7 @@ impl Search<'_> {
         &self,
         baseline: &mut Window,
         backend: &mut BackendState,
+        coverage: &mut Coverage,
     ) -> Vec<BackendSpan> {
         loop {
             let answer = match self.once(*baseline).await {
@@ -57,6 +82,10 @@ impl Search<'_> {
                     return Vec::new();
                 }
             };
+            // Of what was kept of an earlier time nothing follows for a later one; of a sample it does.
+            if let Coverage::Sampled(_) = &answer.coverage {
+                *coverage = std::mem::take(coverage).and(answer.coverage);
+            }
             match answer.cut {
                 None => return answer.spans,
                 Some(_) if baseline.length() > SHORTEST_BASELINE => {
@@ -70,6 +99,18 @@ impl Search<'_> {
                 }
             }
         }
+    }
+
+    /// Of spans that were asked for together with something else, those that a search in these windows finds.
+    pub(super) fn among(&self, spans: Vec<BackendSpan>, windows: &[Window]) -> Vec<BackendSpan> {
+        let is_in = |span: &BackendSpan| {
+            let start = self.skew.ours(span.start);
+            windows.iter().any(|window| window.holds(start))
+        };
+        let found = spans.into_iter();
+        found
+            .filter(|span| span.service == self.service.name && is_in(span))
+            .collect()
     }
 
     async fn once(&self, window: Window) -> Result<Answer, Unavailable> {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::backend::{Asking, Backend, BackendSpan};
+use super::asking::Asking;
+use super::backend::{Backend, BackendSpan};
+use super::budget::Claim;
 use super::span::{has_mcp_attributes, is_foreign_mcp, is_health_check, is_own};
 use crate::model::{ServiceName, SpanKind, Text, TraceId, Window};
 
@@ -21,8 +23,8 @@ const JOINED_TO_LEARN: usize = 3;
 pub struct Learnt {
     /// The service that owns the spans of MCP in at least three traces.
     pub service: Option<String>,
-    /// Traces in which there was a span of the target.
-    pub joined: usize,
+    /// For each trace that was asked for, whether there was a span of the target in it.
+    pub joined: Vec<bool>,
 }
 
 /// Asks the backend about passed probes' traces only, in order to learn the target's service;
@@ -36,10 +38,11 @@ pub async fn learn(
     around: Window,
     configured: Option<&ServiceName>,
 ) -> Result<Learnt, Text> {
-    let asking = Asking::default();
+    let asking = Asking::by(Claim::Learning);
     let answer = backend.api().traces(traces, around, &asking).await?;
     let answers = by_trace(traces, answer.spans);
-    let is_targets = |span: &BackendSpan| match configured {
+    let configured = configured.and_then(|service| backend.service(Some(service)));
+    let is_targets = |span: &BackendSpan| match &configured {
         Some(service) => {
             span.service == service.name
                 && span.resource_matches(service)
@@ -50,8 +53,8 @@ pub async fn learn(
     };
     let joined = answers
         .iter()
-        .filter(|spans| spans.iter().any(is_targets))
-        .count();
+        .map(|spans| spans.iter().any(is_targets))
+        .collect();
     Ok(Learnt {
         service: learnt_service(&answers),
         joined,

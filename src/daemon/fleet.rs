@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -37,6 +37,7 @@ impl Fleet {
             passed: 0,
             known: false,
             again: Instant::now(),
+            lag: Duration::ZERO,
         };
         Self {
             by_name: targets.iter().map(|t| t.name.clone()).zip(0..).collect(),

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::correlate::{self, Asking, Backend};
-use crate::model::{Case, Evidence, Judgement, ServiceName, Target, TracesSettings, Window};
+use crate::correlate::{self, Asking, Backend, Claim};
+use crate::model::{Asked, Case, Judgement, ServiceName, Target, TracesSettings, Window};
 use crate::store::Reader;
 
 /// Asks about incidents.
@@ -24,41 +24,61 @@ pub struct Inquiry {
 /// A backend that can be asked, and when.
 pub struct Source {
     /// The backend.
-    pub backend: Backend,
+    pub backend: Arc<Backend>,
     /// When and how far to look.
     pub settings: TracesSettings,
 }
 
 impl Source {
-    /// Every backend of a file.
+    /// Every backend of a file. One of `before` that is the same goes on, and one of the same account keeps its limit.
     ///
     /// # Errors
     /// A sentence for the first that cannot be used.
-    pub fn all(traces: &[TracesSettings]) -> Result<Arc<[Self]>, String> {
-        let made = traces.iter().map(|settings| {
-            Ok(Self {
-                backend: Backend::new(settings)?,
+    pub fn all(traces: &[TracesSettings], before: &[Self]) -> Result<Arc<[Self]>, String> {
+        let mut made: Vec<Self> = Vec::with_capacity(traces.len());
+        for settings in traces {
+            let same = before
+                .iter()
+                .find(|source| source.backend.is_made_by(settings));
+            let backend = match same {
+                Some(source) => Arc::clone(&source.backend),
+                None => {
+                    let others: Vec<&Backend> = made
+                        .iter()
+                        .chain(before)
+                        .map(|source| source.backend.as_ref())
+                        .collect();
+                    Arc::new(Backend::beside(settings, &others)?)
+                }
+            };
+            made.push(Self {
+                backend,
                 settings: settings.clone(),
-            })
-        });
-        made.collect()
+            });
+        }
+        Ok(made.into())
     }
 }
 
 /// A verdict with all that it rests on.
 pub struct Finding {
-    /// What was asked about.
-    pub case: Case,
-    /// What was found.
-    pub evidence: Evidence,
+    /// What was asked, and what was found.
+    pub asked: Asked,
     /// What it means.
     pub judgement: Judgement,
-    /// Who was asked: the word of its `backend`.
-    pub backend: &'static str,
-    /// What was asked.
-    pub queries: Vec<String>,
-    /// The backend will have more to say later.
-    pub provisional: bool,
+    /// Not everything was asked, because the backend's limit is spent: when it can be.
+    pub refused_until: Option<SystemTime>,
+}
+
+impl Finding {
+    /// What is known of one asking, judged: the same for the same evidence, whenever it is looked at.
+    pub fn of(asked: Asked) -> Self {
+        Self {
+            judgement: correlate::judge(&asked.evidence),
+            asked,
+            refused_until: None,
+        }
+    }
 }
 
 /// What is asked about.
@@ -85,11 +105,19 @@ impl Inquiry {
         }
     }
 
+    /// An inquiry about a target, once it has its turn.
+    pub async fn turn(&self, target: &str, claim: Claim) -> Asking {
+        match self.source(target) {
+            Some(source) => Asking::admitted(&source.backend, claim).await,
+            None => Asking::by(claim),
+        }
+    }
+
     /// Asks and judges, as of now.
     ///
     /// # Errors
     /// A sentence when the store cannot be read.
-    pub async fn about(&self, subject: Subject) -> Result<Finding, String> {
+    pub async fn about(&self, subject: Subject, asking: Asking) -> Result<Finding, String> {
         let this = self.clone();
         let case = tokio::task::spawn_blocking(move || this.case(subject))
             .await
@@ -97,26 +125,31 @@ impl Inquiry {
         let this = self.clone();
         let runtime = Handle::current();
         // A busy service's spans are megabytes of JSON: reading them must not hold up the probes.
-        tokio::task::spawn_blocking(move || runtime.block_on(this.judge(case)))
+        tokio::task::spawn_blocking(move || runtime.block_on(this.judge(case, asking)))
             .await
             .map_err(|error| format!("cannot judge: {error}"))?
     }
 
-    async fn judge(&self, case: Case) -> Result<Finding, String> {
+    async fn judge(&self, case: Case, asking: Asking) -> Result<Finding, String> {
         let now = SystemTime::now();
         let source = self.source_of(&case.target)?;
-        let asking = Asking::default();
         let evidence = correlate::gather(&case, &source.backend, &asking, now).await;
-        let judgement = correlate::judge(&evidence);
         let last = source.settings.recheck.last().copied().unwrap_or_default();
-        Ok(Finding {
+        let refused_until = asking.refused_until();
+        let mut finding = Finding::of(Asked {
             provisional: now < case.at + last,
-            backend: source.backend.kind().as_str(),
+            asked_at: now,
+            backend: source.backend.told(),
             queries: asking.into_queries(),
-            case,
+            links: Vec::new(),
+            target: case.target,
+            incident: case.incident,
+            at: case.at,
             evidence,
-            judgement,
-        })
+        });
+        finding.asked.links = links(&finding, &source.backend);
+        finding.refused_until = refused_until;
+        Ok(finding)
     }
 
     fn source_of(&self, target: &str) -> Result<&Source, String> {
@@ -165,6 +198,7 @@ impl Inquiry {
             own_traces,
             service,
             ever_instrumented: remembered.instrumented,
+            usual_lag: remembered.lag,
             window: looked_at,
         })
     }
@@ -191,14 +225,37 @@ impl Inquiry {
         service: Option<&ServiceName>,
         reader: Option<&Reader>,
     ) -> Result<Option<String>, String> {
-        let Some(service) = service else {
+        // A backend that knows projects only gives two targets of one project the same service.
+        let Some(service) = self.source_of(name)?.backend.service(service) else {
             return Ok(None);
         };
         for other in self.targets.iter().filter(|target| target.name != name) {
-            if self.service(&other.name, reader)?.as_ref() == Some(service) {
+            let theirs = self.service(&other.name, reader)?;
+            let theirs = match self.source(&other.name) {
+                Some(source) => source.backend.service(theirs.as_ref()),
+                None => theirs,
+            };
+            if theirs.as_ref() == Some(&service) {
                 return Ok(Some(other.name.clone()));
             }
         }
         Ok(None)
     }
+}
+
+/// Traces that a person is led to: the first failed probe's, and those of the spans that tell most.
+const LINKS: usize = 3;
+
+fn links(finding: &Finding, backend: &Backend) -> Vec<String> {
+    let failed = finding.asked.evidence.failed.iter().take(1);
+    let failed = failed.map(|probe| (probe.trace_id, probe.started_at));
+    let telling = finding.judgement.telling.iter();
+    let mut links = Vec::new();
+    for (id, at) in failed.chain(telling.map(|span| (span.trace_id, span.start))) {
+        match backend.link(id, at) {
+            Some(link) if links.len() < LINKS && !links.contains(&link) => links.push(link),
+            _ => {}
+        }
+    }
+    links
 }

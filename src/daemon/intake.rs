@@ -340,8 +340,7 @@ impl Daemon {
         background: &mut JoinSet<Done>,
     ) -> Option<Box<Config>> {
         match done {
-            Done::Judged(Ok(finding)) => self.take_in_finding(*finding),
-            Done::Judged(Err(why)) => self.warn(&format!("a verdict cannot be found: {why}")),
+            Done::Judged(incident, found) => self.take_in_judged(&incident, found),
             Done::Learnt(target, learnt) => self.take_in_learnt(&target, learnt),
             Done::Controls(works) => {
                 self.take_in_controls(&works);

@@ -1,5 +1,6 @@
 //! While all is well: which service in the traces is the target's, and whether it leaves spans at all.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,19 +10,27 @@ use tokio::time::Instant;
 use super::inquiry::Inquiry;
 use super::{Daemon, Done};
 use crate::correlate::{self, Learnt};
-use crate::model::{Target, Window};
+use crate::model::{StoredProbe, Target, Window};
 use crate::store::{Reader, Write};
 
-/// How often targets are looked for whose service is not known yet, and how many are asked about each time.
+/// How often targets are looked for of which not everything is known, and how many are asked about each time.
 pub(super) const LEARN_EVERY: Duration = Duration::from_secs(5);
 const LEARN_AT_ONCE: usize = 10;
 /// Between two attempts for one target.
 const LEARN_AGAIN: Duration = Duration::from_secs(60);
+/// More than that, by chance: otherwise the same targets would take the few turns that there are each time.
+const LEARN_SPREAD: u64 = 30;
+/// The same for one that is known: only how late its spans are may change.
+const LAG_AGAIN: Duration = Duration::from_secs(3_600);
 /// Fewer passed probes are not worth asking about.
 const LEARN_LEAST: usize = 3;
-/// Passed probes whose traces are asked for, and how old they have to be for the server's spans to have arrived.
-const LEARN_PROBES: usize = 5;
+/// Of each of these ages one passed probe is asked about: three just older than any usual exporter takes, and some by which
+/// an unusual one is known.
+const LEARN_AGES: [u64; 12] = [0, 5, 10, 11, 12, 20, 40, 80, 120, 180, 240, 300];
+/// How old they have to be for the server's spans to have arrived.
 const LEARN_AGE: Duration = Duration::from_secs(10);
+/// What is later than this is lost. The last `recheck` is usually at three minutes.
+const MAX_LAG: Duration = Duration::from_secs(120);
 
 /// What is known about a target's spans.
 #[derive(Clone, Debug)]
@@ -29,10 +38,48 @@ pub(super) struct Learning {
     pub(super) passed: usize,
     pub(super) known: bool,
     pub(super) again: Instant,
+    /// How late its spans usually are; zero while that is not known.
+    pub(super) lag: Duration,
+}
+
+impl Learning {
+    /// What an earlier run has learnt.
+    pub(super) fn remember(&mut self, known: bool, lag: Duration) {
+        self.known = known;
+        self.lag = lag;
+        if known {
+            self.again = Instant::now() + LAG_AGAIN;
+        }
+    }
+}
+
+/// What one asking about passed probes has told.
+pub(super) struct Lesson {
+    learnt: Learnt,
+    /// Of each probe that was asked about, how old it was; in the order of what was learnt.
+    ages: Vec<Duration>,
+}
+
+/// How late spans are: at least as late as the oldest probe is old whose spans were not there yet, while those of all that
+/// are older than it were. It is believed at once when it grows, and by and by when it shrinks.
+fn usual_lag(ages: &[Duration], joined: &[bool], before: Duration) -> Duration {
+    let mut seen: Vec<_> = ages.iter().zip(joined).collect();
+    seen.sort();
+    let missing = seen.iter().take_while(|(_, joined)| !**joined);
+    let late = missing.last().map_or(Duration::ZERO, |(age, _)| **age);
+    if !joined.contains(&true) {
+        return before;
+    }
+    let late = late.min(MAX_LAG);
+    if late >= before {
+        late
+    } else {
+        before - (before - late) / 4
+    }
 }
 
 impl Daemon {
-    pub(super) fn take_in_learnt(&mut self, target: &str, learnt: Option<Learnt>) {
+    pub(super) fn take_in_learnt(&mut self, target: &str, lesson: Option<Lesson>) {
         let index = self.fleet.index(target);
         let Some((target, learning)) = index.and_then(|index| {
             let target = self.fleet.targets.get(index)?;
@@ -40,22 +87,29 @@ impl Daemon {
         }) else {
             return;
         };
-        let Some(learnt) = learnt else {
+        let Some(Lesson { learnt, ages }) = lesson else {
             // Nothing could be asked yet: soon again.
-            learning.again = Instant::now();
+            if !learning.known {
+                learning.again = Instant::now();
+            }
             return;
         };
-        if learnt.joined == 0 {
+        if !learnt.joined.contains(&true) {
             return;
         }
-        learning.known = learnt.service.is_some() || target.service.is_some();
+        learning.known |= learnt.service.is_some() || target.service.is_some();
+        if learning.known {
+            learning.again = Instant::now() + LAG_AGAIN;
+        }
+        learning.lag = usual_lag(&ages, &learnt.joined, learning.lag);
         self.writer.write(Write::Instrumented {
             target: Arc::clone(target),
             service: learnt.service,
+            lag: learning.lag,
         });
     }
 
-    /// Looks for targets whose service is not known yet and asks about some.
+    /// Looks for targets of which not everything is known, or was not for long, and asks about some.
     pub(super) fn learn(&mut self, background: &mut JoinSet<Done>) {
         let Some(inquiry) = &self.inquiry else {
             return;
@@ -66,12 +120,15 @@ impl Daemon {
             .learning
             .iter_mut()
             .enumerate()
-            .filter(|(_, learning)| {
-                !learning.known && learning.passed >= LEARN_LEAST && learning.again <= now
-            })
+            .filter(|(_, learning)| learning.passed >= LEARN_LEAST && learning.again <= now)
             .take(LEARN_AT_ONCE);
         for (index, learning) in due {
-            learning.again = now + LEARN_AGAIN;
+            let again = if learning.known {
+                LAG_AGAIN
+            } else {
+                LEARN_AGAIN
+            };
+            learning.again = now + again + Duration::from_secs(fastrand::u64(..LEARN_SPREAD));
             if let Some(target) = self.fleet.targets.get(index) {
                 let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
                 background.spawn(async move {
@@ -84,27 +141,76 @@ impl Daemon {
 }
 
 /// `None` when there is not enough to ask about, or the backend cannot say.
-async fn learn_one(inquiry: Inquiry, target: Arc<Target>) -> Option<Learnt> {
+async fn learn_one(inquiry: Inquiry, target: Arc<Target>) -> Option<Lesson> {
     let (store, name) = (inquiry.store.clone(), target.name.clone());
-    let before = SystemTime::now() - LEARN_AGE;
-    let passed = tokio::task::spawn_blocking(move || {
-        Reader::open(&store)?.passed_before(&name, before, LEARN_PROBES)
-    })
-    .await
-    .ok()?
-    .ok()?;
-    let traces: Vec<_> = passed.iter().map(|probe| probe.trace_id).collect();
-    if traces.len() < LEARN_LEAST {
+    let now = SystemTime::now();
+    let passed = tokio::task::spawn_blocking(move || passed_of_ages(&store, &name, now))
+        .await
+        .ok()?
+        .ok()?;
+    let age = |probe: &StoredProbe| now.duration_since(probe.ended_at).unwrap_or_default();
+    let old_enough = passed.iter().filter(|probe| age(probe) >= LEARN_AGE);
+    if old_enough.count() < LEARN_LEAST {
         return None;
     }
+    let traces: Vec<_> = passed.iter().map(|probe| probe.trace_id).collect();
     let source = inquiry.source(&target.name)?;
     let first = passed.iter().map(|probe| probe.started_at).min()?;
     let around = Window {
         from: first,
-        to: SystemTime::now().max(first),
+        to: now.max(first),
     };
     let service = target.service.as_ref();
-    correlate::learn(&source.backend, &traces, around, service)
-        .await
-        .ok()
+    let learnt = match correlate::learn(&source.backend, &traces, around, service).await {
+        Ok(learnt) => learnt,
+        // Where turns are few, whoever got none must not stand in front of others at once.
+        Err(_) if source.backend.is_counted() => Learnt::default(),
+        Err(_) => return None,
+    };
+    Some(Lesson {
+        learnt,
+        ages: passed.iter().map(age).collect(),
+    })
+}
+
+/// Each probe once, the newest first. Blocks.
+fn passed_of_ages(store: &Path, name: &str, now: SystemTime) -> Result<Vec<StoredProbe>, String> {
+    let reader = Reader::open(store)?;
+    let mut passed: Vec<StoredProbe> = Vec::new();
+    for age in LEARN_AGES {
+        let found = reader.passed_before(name, now - Duration::from_secs(age), 1)?;
+        let is_new = |probe: &StoredProbe| passed.iter().all(|p| p.trace_id != probe.trace_id);
+        let found: Vec<_> = found.into_iter().filter(is_new).collect();
+        passed.extend(found);
+    }
+    Ok(passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lag(seen: &[(u64, bool)], before: u64) -> u64 {
+        let ages: Vec<_> = seen
+            .iter()
+            .map(|(age, _)| Duration::from_secs(*age))
+            .collect();
+        let joined: Vec<_> = seen.iter().map(|(_, joined)| *joined).collect();
+        usual_lag(&ages, &joined, Duration::from_secs(before)).as_secs()
+    }
+
+    #[test]
+    fn spans_are_as_late_as_the_oldest_that_is_missing_and_not_lost() {
+        assert_eq!(lag(&[(3, false), (8, true), (70, true)], 0), 3);
+        assert_eq!(lag(&[(3, false), (33, false), (70, true)], 0), 33);
+        // One that is missing among others is lost, not late.
+        assert_eq!(lag(&[(3, true), (33, false), (70, true)], 0), 0);
+        // Without any nothing is known.
+        assert_eq!(lag(&[(3, false), (33, false)], 7), 7);
+        assert_eq!(lag(&[], 7), 7);
+        assert_eq!(lag(&[(500, false), (600, true)], 0), MAX_LAG.as_secs());
+        // It is forgotten little by little: the next ones may be late again.
+        assert_eq!(lag(&[(3, true)], 40), 30);
+        assert_eq!(lag(&[(50, false), (60, true)], 40), 50);
+    }
 }

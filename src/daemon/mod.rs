@@ -1,5 +1,6 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
+pub mod api;
 mod asker;
 mod board;
 pub mod control;
@@ -17,7 +18,7 @@ mod systemd;
 mod verdict;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -29,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Backlog, Desk, Head, Outbox, OutboxSender, Remembered, TracePage, Words};
 use crate::config::Config;
-use crate::correlate::Learnt;
 use crate::model::{
     Alerting, Delivery, Incident, Notice, NoticeEvent, Orders, ProbeResult, Target, TracesSettings,
 };
@@ -40,7 +40,7 @@ use crate::store::{self, Callbacks, Reader, Recalled, Write, Writer, fact};
 use crate::telemetry::Telemetry;
 use asker::Asker;
 use fleet::Fleet;
-use learning::LEARN_EVERY;
+use learning::{LEARN_EVERY, Lesson};
 
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Source, Subject};
@@ -105,6 +105,8 @@ pub struct Daemon {
     rechecks: BinaryHeap<Reverse<(Instant, String, String)>>,
     /// Incidents by their target, to be asked about after its next result.
     after_probe: BTreeMap<String, Vec<String>>,
+    /// Incidents about which nobody has been able to ask yet, until it is given up.
+    unasked: HashSet<String>,
     permits: Arc<Semaphore>,
     requests: mpsc::Sender<Request>,
     requested: Option<mpsc::Receiver<Request>>,
@@ -147,8 +149,9 @@ type Results = Finished<Option<Ended>>;
 
 /// What background work ends with.
 enum Done {
-    Judged(Result<Box<Finding>, String>),
-    Learnt(String, Option<Learnt>),
+    /// About which incident, and what was found.
+    Judged(String, Result<Box<Finding>, String>),
+    Learnt(String, Option<Lesson>),
     /// What the controls say.
     Controls(Vec<bool>),
     /// The configuration as it is now.
@@ -194,7 +197,7 @@ impl Daemon {
             callbacks(parts.format, &parts.output, Arc::clone(&sender));
         let (writer, recalled) = Writer::open(&config.store.path, config.store.keep, callbacks)?;
         let targets: Arc<[Arc<Target>]> = config.targets.into_iter().map(Arc::new).collect();
-        let inquiry = inquiry(&config.traces, &config.store.path, &targets)?;
+        let inquiry = inquiry(&config.traces, &[], &config.store.path, &targets)?;
         let (delivered, deliveries) = mpsc::channel(DELIVERIES);
         let outbox = Outbox::start(
             config.alerting.channels.clone(),
@@ -231,6 +234,7 @@ impl Daemon {
             board: parts.board,
             rechecks: BinaryHeap::new(),
             after_probe: BTreeMap::new(),
+            unasked: HashSet::new(),
             permits: Arc::new(Semaphore::new(INQUIRIES)),
             requests,
             requested: Some(requested),
@@ -259,7 +263,7 @@ impl Daemon {
             let known = remembered.instrumented
                 && (remembered.service.is_some() || target.service.is_some());
             if let Some(learning) = self.fleet.learning.get_mut(index) {
-                learning.known = known;
+                learning.remember(known, remembered.lag);
             }
             self.show(index, None);
         }
@@ -633,6 +637,7 @@ fn requests_of(targets: usize) -> (mpsc::Sender<Request>, mpsc::Receiver<Request
 
 fn inquiry(
     traces: &[TracesSettings],
+    before: &[Source],
     store: &Path,
     targets: &Arc<[Arc<Target>]>,
 ) -> Result<Option<Inquiry>, String> {
@@ -641,7 +646,7 @@ fn inquiry(
     }
     Ok(Some(Inquiry {
         store: store.to_owned(),
-        sources: Source::all(traces)?,
+        sources: Source::all(traces, before)?,
         targets: Arc::clone(targets),
     }))
 }

@@ -226,7 +226,9 @@ impl Daemon {
 
     fn set_traces(&mut self, traces: Vec<TracesSettings>) {
         let targets = &self.fleet.targets;
-        match inquiry(&traces, &self.settings.store, targets) {
+        let before = self.inquiry.as_ref().map(|i| Arc::clone(&i.sources));
+        let before = before.as_deref().unwrap_or_default();
+        match inquiry(&traces, before, &self.settings.store, targets) {
             Ok(inquiry) => self.inquiry = inquiry,
             Err(why) => self.warn(&why),
         }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inquiry::Subject;
 use super::{Daemon, RESULTS, Started, control, heartbeat};
+use crate::correlate::Asking;
 use crate::model::{ProbeResult, Target};
 use crate::schedule::DueQueue;
 
@@ -110,7 +111,7 @@ impl Daemon {
             if age.unwrap_or_default() >= first(&subject.target).unwrap_or_default()
                 && !stop.is_cancelled()
             {
-                match inquiry.about(subject).await {
+                match inquiry.about(subject, Asking::default()).await {
                     Ok(finding) => self.take_in_finding(finding),
                     Err(why) => self.warn(&format!("a verdict cannot be found: {why}")),
                 }

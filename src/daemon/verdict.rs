@@ -9,12 +9,17 @@ use tokio::time::Instant;
 
 use super::inquiry::{Finding, Inquiry, Subject};
 use super::{Daemon, Done};
+use crate::correlate::{self, Asking, Claim};
+use crate::model::Asked;
 use crate::report::line;
 use crate::schedule::Request;
 use crate::store::{Reader, Write};
 
 /// From a backend's acceptance of a span to its being found: 0.2 s with Jaeger's memory, a second with Elasticsearch.
 const VISIBILITY: Duration = Duration::from_secs(1);
+
+/// An asking that found no turn is made up for until so long after the first failure. Later nobody waits for it.
+const MADE_UP_FOR: Duration = Duration::from_secs(3600);
 
 impl Daemon {
     /// The backend is asked at every `recheck` after the first failure, which was `age` ago; of those that are past,
@@ -25,6 +30,7 @@ impl Daemon {
             return;
         };
         let recheck = &source.settings.recheck;
+        self.unasked.insert(incident.to_owned());
         let past = recheck.iter().filter(|after| **after <= age).count();
         for after in recheck.iter().skip(past.saturating_sub(1)) {
             let at = Instant::now() + after.saturating_sub(age);
@@ -65,7 +71,10 @@ impl Daemon {
         };
         let (permits, telemetry) = (Arc::clone(&self.permits), self.telemetry.clone());
         let (writer, target) = (Arc::clone(&self.writer), target.to_owned());
+        let claim = self.claim(&incident);
         background.spawn(async move {
+            // Before the permit: who waits for a vendor's limit must not keep others from asking elsewhere.
+            let asking = inquiry.turn(&target, claim).await;
             let _permit = permits.acquire().await;
             // The failed probe's spans and row have to be where they will be looked for.
             telemetry.flush().await;
@@ -73,30 +82,97 @@ impl Daemon {
                 .await
                 .ok();
             tokio::time::sleep(VISIBILITY).await;
-            Done::Judged(judge_incident(&inquiry, target, incident).await)
+            let found = judge_incident(&inquiry, target, incident.clone(), asking).await;
+            Done::Judged(incident, found)
         });
     }
 
+    /// By what right it is asked about an incident: where a vendor's limit does not suffice for all, by which comes first.
+    fn claim(&self, incident: &str) -> Claim {
+        let is_last = !self.rechecks.iter().any(|Reverse((.., id))| id == incident);
+        match self.unasked.contains(incident) {
+            true => Claim::NeverAsked,
+            false if is_last => Claim::Last,
+            false => Claim::Recheck,
+        }
+    }
+
+    /// What was not asked for want of a turn is asked when there should be one; whether it is.
+    fn make_up_for(
+        &mut self,
+        target: &str,
+        incident: &str,
+        first: SystemTime,
+        at: SystemTime,
+    ) -> bool {
+        let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
+        let at_instant = Instant::now() + wait;
+        let mut planned = self.rechecks.iter();
+        if planned.any(|Reverse((at, _, id))| id == incident && *at <= at_instant) {
+            return true;
+        }
+        if at.duration_since(first).unwrap_or_default() > MADE_UP_FOR {
+            self.warn(&format!(
+                "the trace backend is not asked any more about {incident} of {target}: its limit was spent for an hour"
+            ));
+            return false;
+        }
+        self.rechecks.push(Reverse((
+            at_instant,
+            target.to_owned(),
+            incident.to_owned(),
+        )));
+        true
+    }
+
+    pub(super) fn take_in_judged(&mut self, incident: &str, found: Result<Box<Finding>, String>) {
+        let was_unasked = self.unasked.remove(incident);
+        let mut finding = match found {
+            Ok(finding) => finding,
+            Err(why) => return self.warn(&format!("a verdict cannot be found: {why}")),
+        };
+        if let Some(at) = finding.refused_until {
+            let (target, first) = (finding.asked.target.clone(), finding.asked.at);
+            let comes = self.make_up_for(&target, incident, first, at);
+            // What an earlier asking has found stands.
+            if !was_unasked {
+                return;
+            }
+            if comes {
+                self.unasked.insert(incident.to_owned());
+                finding.asked.provisional = true;
+            }
+        }
+        self.take_in_finding(*finding);
+    }
+
     pub(super) fn take_in_finding(&mut self, finding: Finding) {
-        let Some(incident) = finding.case.incident else {
+        let Finding {
+            asked, judgement, ..
+        } = finding;
+        let Some(incident) = asked.incident.clone() else {
             return;
         };
         let now = SystemTime::now();
         self.output.event(&line::verdict(
             self.format,
-            &finding.case.target,
+            &asked.target,
             &incident,
-            &finding.judgement,
-            finding.provisional,
+            &judgement,
+            asked.provisional,
             now,
         ));
         let changes = self.desk.judged(
             &incident,
-            finding.judgement.verdict,
-            &finding.judgement.reason,
-            finding.provisional,
+            judgement.verdict,
+            &judgement.reason,
+            asked.provisional,
             now,
         );
+        self.writer.write(Write::Asked(Box::new(Asked {
+            evidence: correlate::excerpt(&asked.evidence),
+            ..asked
+        })));
         if !changes.is_empty() {
             self.writer.write(Write::Alert(changes));
         }
@@ -107,6 +183,7 @@ async fn judge_incident(
     inquiry: &Inquiry,
     target: String,
     incident: String,
+    asking: Asking,
 ) -> Result<Box<Finding>, String> {
     let (store, id) = (inquiry.store.clone(), incident.clone());
     let stored = tokio::task::spawn_blocking(move || Reader::open(&store)?.incident(&id))
@@ -118,5 +195,5 @@ async fn judge_incident(
         incident: Some(incident),
         at: stored.first_failed_at,
     };
-    inquiry.about(subject).await.map(Box::new)
+    inquiry.about(subject, asking).await.map(Box::new)
 }

@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Layer, Operation, Reason, ServiceName, SpanId, State, Text, TraceId};
+use super::instant::{instant, span};
+use super::{ClockSkew, Layer, Operation, Reason, ServiceName, SpanId, State, Text, TraceId};
 
 /// From (inclusive) and to (exclusive), wall clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// First instant in it.
+    #[serde(with = "instant")]
     pub from: SystemTime,
     /// First instant after it.
+    #[serde(with = "instant")]
     pub to: SystemTime,
 }
 
@@ -29,7 +32,8 @@ impl Window {
 }
 
 /// Whether the backend's silence can be believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BackendState {
     /// It answered everything that was asked, whole.
     Answered,
@@ -40,7 +44,8 @@ pub enum BackendState {
 }
 
 /// How much of what there was a backend keeps. Presence always counts; absence only where everything is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Coverage {
     /// Everything that arrived.
     #[default]
@@ -53,14 +58,26 @@ pub enum Coverage {
     RetentionFiltered(Text),
 }
 
+impl Coverage {
+    /// Of two answers that are taken together, the one that proves less.
+    pub fn and(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Sampled(_) | Self::RetentionFiltered(_), _) | (_, Self::Full) => self,
+            _ => other,
+        }
+    }
+}
+
 /// A failed probe of the incident.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedProbe {
     /// Its trace.
     pub trace_id: TraceId,
     /// When it started.
+    #[serde(with = "instant")]
     pub started_at: SystemTime,
     /// When its last layer was decided.
+    #[serde(with = "instant")]
     pub ended_at: SystemTime,
     /// The layer that failed.
     pub layer: Layer,
@@ -78,21 +95,25 @@ pub struct FailedProbe {
     pub timed_out: bool,
     /// The backend returned our own spans of this probe.
     pub own_spans_found: bool,
+    /// The host itself refused or reset the connection: the way to it is whole.
+    #[serde(default)]
+    pub refused_by_host: bool,
 }
 
 /// A passed probe before the incident.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassedProbe {
     /// Its trace.
     pub trace_id: TraceId,
     /// When its last layer was decided.
+    #[serde(with = "instant")]
     pub ended_at: SystemTime,
     /// A span of the target was in its trace.
     pub joined: bool,
 }
 
 /// `span.kind`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpanKind {
     /// Takes a request.
@@ -105,7 +126,7 @@ pub enum SpanKind {
 }
 
 /// A span that somebody else recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerSpan {
     /// Its trace.
     pub trace_id: TraceId,
@@ -125,9 +146,11 @@ pub struct ServerSpan {
     pub has_mcp_attributes: bool,
     /// It is a health check by its name or path.
     pub is_health_check: bool,
-    /// When it began, by the server's clock.
+    /// When it began, as our clock shows it.
+    #[serde(with = "instant")]
     pub start: SystemTime,
     /// How long it took.
+    #[serde(with = "span")]
     pub duration: Duration,
     /// Status ERROR.
     pub is_error: bool,
@@ -139,10 +162,28 @@ pub struct ServerSpan {
     pub error_type: Option<Text>,
     /// The status' description.
     pub message: Option<Text>,
+    /// What it stands for besides itself, where most were left out.
+    #[serde(default, skip_serializing_if = "Fellows::is_none")]
+    pub fellows: Fellows,
+}
+
+/// Spans that tell the judge the same as the one that was kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fellows {
+    /// How many.
+    pub spans: usize,
+    /// Traces that no span that was kept is in.
+    pub requests: usize,
+}
+
+impl Fellows {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl ServerSpan {
-    /// When it ended, by the server's clock.
+    /// When it ended, as our clock shows it.
     pub fn end(&self) -> SystemTime {
         self.start + self.duration
     }
@@ -161,7 +202,7 @@ impl ServerSpan {
 }
 
 /// All that `correlate::judge` looks at. A plain value: judging it again gives the same verdict.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Whether the backend could be asked.
     pub backend: BackendState,
@@ -184,7 +225,24 @@ pub struct Evidence {
     /// The gap: up to the last failed probe, for later the server may have come back without our having seen it.
     pub gap: Window,
     /// Until when silence is looked for: the last asking, or the recovery.
+    #[serde(with = "instant")]
     pub silence_to: SystemTime,
+    /// When the backend was asked.
+    #[serde(with = "instant")]
+    pub asked_at: SystemTime,
+    /// Failed probes were left out for being so young that not even our own spans of them are there: what was sent since
+    /// the gap's end is still on its way.
+    #[serde(default)]
+    pub later_on_its_way: bool,
+    /// How late the server's spans usually are, where that was measured: what is younger may still be on its way.
+    #[serde(with = "span")]
+    pub usual_lag: Duration,
+    /// The server's clock. `spans` are put right by it.
+    pub clock: ClockSkew,
+    /// The backend stands in the prober's own network, so that its having our spans says nothing of the network.
+    pub shares_our_network: bool,
+    /// Spans of others than the target and us that it was sent since the first failure, where it can say.
+    pub others_heard: Option<usize>,
     /// Every span found in both windows and in the probes' traces; one span once.
     pub spans: Vec<ServerSpan>,
     /// The traces of our own probes of this target.
@@ -248,6 +306,8 @@ pub struct Case {
     pub service_shared_with: Option<String>,
     /// A span of the target was seen before.
     pub ever_instrumented: bool,
+    /// How late the target's spans usually are.
+    pub usual_lag: Duration,
     /// Length of the baseline, and at most of the gap.
     pub window: Duration,
 }

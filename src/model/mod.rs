@@ -3,6 +3,7 @@
 //! No I/O, no async and no clock in here. A word of `README.md`, a type of this
 //! folder and a word on the page are the same word.
 
+mod asked;
 mod channel;
 mod conversation;
 mod cron;
@@ -11,6 +12,7 @@ mod expect;
 mod explanation;
 mod id;
 mod incident;
+mod instant;
 mod layer;
 mod notice;
 mod policy;
@@ -19,6 +21,8 @@ mod reason;
 mod receiver;
 mod result;
 mod retention;
+mod skew;
+mod span;
 mod state;
 mod status;
 mod target;
@@ -28,6 +32,7 @@ mod tool_call;
 mod traces;
 mod verdict;
 
+pub use asked::{Asked, AskedBackend, Query};
 pub use channel::{
     AlertmanagerSettings, ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat,
     WebhookSettings,
@@ -35,8 +40,8 @@ pub use channel::{
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;
 pub use evidence::{
-    BackendState, Case, Coverage, Evidence, FailedProbe, PassedProbe, ServerSpan, SpanKind,
-    StoredProbe, Window,
+    BackendState, Case, Coverage, Evidence, FailedProbe, Fellows, PassedProbe, ServerSpan,
+    SpanKind, StoredProbe, Window,
 };
 pub use expect::{Expect, Expectation};
 pub use explanation::Explanation;
@@ -58,6 +63,10 @@ pub use result::{
     SessionEnd, Shortfall,
 };
 pub use retention::Retention;
+pub use skew::ClockSkew;
+pub use span::{
+    Attribute, AttributeValue, RecordedKind, RecordedSpan, SpanEvent, SpanLink, SpanStatus,
+};
 pub use state::State;
 pub use status::TargetStatus;
 pub use target::{

@@ -24,7 +24,7 @@ pub struct TracesSettings {
 }
 
 /// What a backend is, and how to get at it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendSettings {
     /// Ours: `watch` receives spans and keeps them.
     Embedded(EmbeddedSettings),
@@ -134,6 +134,19 @@ impl BackendKind {
         ("highflame", Self::Highflame),
         ("lightstep", Self::Lightstep),
     ];
+
+    /// Why no program can ask it for spans, where that is so: a link for a person is all that there is.
+    pub fn cannot_be_asked(self) -> Option<&'static str> {
+        match self {
+            Self::Highflame => Some(
+                "Highflame Observatory has no documented API for queries: only a person can look at the trace there",
+            ),
+            Self::Lightstep => Some(
+                "Lightstep (ServiceNow Cloud Observability) was discontinued: its support ended on 1 March 2026, or with the contract where that is later",
+            ),
+            _ => None,
+        }
+    }
 
     /// Its word.
     pub fn as_str(self) -> &'static str {

@@ -47,6 +47,30 @@ impl Verdict {
         }
     }
 
+    /// What it means for somebody who was just woken: one line, no word of ours.
+    pub fn in_plain_words(self) -> &'static str {
+        match self {
+            Self::Application => {
+                "The request reached the application, or others' did, and it failed: wake those who run it."
+            }
+            Self::Infrastructure => {
+                "Nothing reaches the application any more, ours or anybody's: wake those who run its host, cluster or load balancer."
+            }
+            Self::Path => {
+                "The application is well and serves others, but we cannot get to it: wake those who run the network, DNS or edge."
+            }
+            Self::ResponseLost => {
+                "The application answered in time, and its answer was lost on the way back: look at the proxies and gateways in between."
+            }
+            Self::NotInstrumented => {
+                "The traces cannot help: this server has never sent any. Look at the failed layer and the host first."
+            }
+            Self::Inconclusive => {
+                "The traces do not say whose fault it is, and nobody should be woken because of them: look at the failed layer first."
+            }
+        }
+    }
+
     /// Reads the word back.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL
@@ -63,6 +87,7 @@ impl fmt::Display for Verdict {
 
 /// The rule that matched: the numbers of the README's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// 1: the backend cannot be believed.
     BackendUnsure,
@@ -82,6 +107,40 @@ pub enum Rule {
     Otherwise,
 }
 
+impl Rule {
+    /// All of them, in the order in which they are tried.
+    pub const ALL: [Self; 8] = [
+        Self::BackendUnsure,
+        Self::JoinedSpan,
+        Self::OthersServed,
+        Self::AllErrors,
+        Self::NeverInstrumented,
+        Self::SilenceUnproven,
+        Self::NoTrace,
+        Self::Otherwise,
+    ];
+
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BackendUnsure => "backend_unsure",
+            Self::JoinedSpan => "joined_span",
+            Self::OthersServed => "others_served",
+            Self::AllErrors => "all_errors",
+            Self::NeverInstrumented => "never_instrumented",
+            Self::SilenceUnproven => "silence_unproven",
+            Self::NoTrace => "no_trace",
+            Self::Otherwise => "otherwise",
+        }
+    }
+
+    /// Its number in the README's list.
+    pub fn number(self) -> usize {
+        let before = Self::ALL.iter().take_while(|rule| **rule != self);
+        1 + before.count()
+    }
+}
+
 /// A check that the verdict rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Control {
@@ -93,8 +152,24 @@ pub struct Control {
     pub detail: Text,
 }
 
+impl Control {
+    /// What was checked, in words.
+    pub fn in_words(&self) -> &'static str {
+        match self.control {
+            "backend_answers" => "the backend answered",
+            "own_spans_returned" => "it has our own spans of the failed probes",
+            "instrumented" => "the server has left spans at some time",
+            "left_spans_before" => "our passed probes left spans",
+            "clock_agrees" => "the server's clock can be put right",
+            "sign_from_outside" => "the prober's own network was seen to work",
+            "spans_expected_in_gap" => "requests of others to be expected since the failure",
+            _ => "checked",
+        }
+    }
+}
+
 /// A verdict and what it rests on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,

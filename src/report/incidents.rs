@@ -6,9 +6,14 @@ use serde_json::{Value, json};
 
 use super::json::SCHEMA;
 use super::table::{Look, dash, draw};
-use super::{as_bad_as, rfc3339, shown_time};
-use crate::model::{Incident, State, TimelineEntry, escaped, escaped_lines, spoken};
+use super::{as_bad_as, rfc3339, shown_time, verdict};
+use crate::model::{
+    Asked, Incident, Judgement, State, TimelineEntry, escaped, escaped_lines, spoken,
+};
 use crate::store::{IncidentDetail, StoredNotice};
+
+/// What a backend was asked, and what that means.
+pub type Told<'a> = (&'a Asked, &'a Judgement);
 
 /// The table of `incidents`.
 pub fn table(incidents: &[Incident], now: SystemTime, look: Look) -> String {
@@ -82,12 +87,26 @@ pub(super) fn marks(incident: &Incident) -> String {
     marks.iter().map(|mark| format!(" [{mark}]")).collect()
 }
 
-/// One incident. `file` is the configuration, for the commands that go on from here.
-pub fn one(detail: &IncidentDetail, file: &str, now: SystemTime) -> String {
+/// One incident, and what the trace backend was last known to say of it. `file` is the configuration, for the commands
+/// that go on from here.
+pub fn one(
+    detail: &IncidentDetail,
+    verdict: Option<Told<'_>>,
+    file: &str,
+    now: SystemTime,
+) -> String {
     let incident = &detail.incident;
     let mut text = String::new();
     for (name, value) in facts(incident, now) {
         text.push_str(&format!("{name:<14}{value}\n"));
+    }
+    if let Some((asked, judgement)) = verdict {
+        text.push_str("\nverdict\n");
+        let grounds = verdict::grounds(asked, judgement);
+        text.push_str(&format!("  {}\n", judgement.verdict.in_plain_words()));
+        for line in grounds.trim_end().lines() {
+            text.push_str(&format!("  {line}\n"));
+        }
     }
     text.push_str("\ntimeline\n");
     for TimelineEntry {
@@ -190,7 +209,7 @@ fn advice(incident: &Incident, file: &str) -> String {
     }
     if incident.server.is_some() {
         text.push_str(&format!(
-            "`mcpprobe correlate {file} --incident {id}` asks the trace backend again, with its evidence.\n"
+            "`mcpprobe correlate {file} --incident {id}` asks the trace backend again; with `--again` it judges what is stored.\n"
         ));
     }
     if let Some(reason) = incident.reason {
@@ -225,7 +244,7 @@ pub fn json(incidents: &[Incident]) -> Value {
 }
 
 /// The document of `incidents show --format json`.
-pub fn one_json(detail: &IncidentDetail) -> Value {
+pub fn one_json(detail: &IncidentDetail, verdict: Option<Told<'_>>) -> Value {
     let entry = |entry: &TimelineEntry| json!({ "at": rfc3339(entry.at), "what": entry.what, "text": entry.text });
     json!({
         "schema": SCHEMA,
@@ -233,6 +252,7 @@ pub fn one_json(detail: &IncidentDetail) -> Value {
         "timeline": detail.timeline.iter().map(entry).collect::<Vec<_>>(),
         "notices": detail.notices.iter().map(notice_json).collect::<Vec<_>>(),
         "conversation": detail.conversation,
+        "verdict": verdict.map(|(asked, judgement)| verdict::told(asked, judgement)),
     })
 }
 

@@ -1,13 +1,11 @@
-//! JSON as it is printed, and the contracts of `check`, `correlate` and `explain`; those of the other commands stand with
+//! JSON as it is printed, and the contracts of `check` and `explain`; those of the other commands stand with
 //! their tables. Keys and words are fixed; see the README.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CheckReport, millis, rfc3339};
 use crate::model::{
-    Case, Evidence, Explanation, Judgement, Layer, LayerResult, Outcome, PhaseTime, ProbeResult,
-    State, Target, is_unsafe,
+    Explanation, Layer, LayerResult, Outcome, PhaseTime, ProbeResult, State, Target, is_unsafe,
 };
 
 /// Version of every JSON document; raised when a key changes its meaning.
@@ -126,61 +124,6 @@ pub fn explain(explanations: &[Explanation]) -> Value {
         })
         .collect();
     json!({ "schema": SCHEMA, "reasons": reasons })
-}
-
-/// The document of `correlate --format json`.
-pub fn correlate(
-    case: &Case,
-    evidence: &Evidence,
-    judgement: &Judgement,
-    provisional: bool,
-    backend: &str,
-    queries: &[String],
-) -> Value {
-    #[derive(Serialize)]
-    struct Span<'a> {
-        trace_id: String,
-        span_id: String,
-        service: &'a str,
-        name: &'a str,
-        status: &'static str,
-        error_type: Option<&'a str>,
-        message: Option<&'a str>,
-        start: String,
-    }
-    let spans: Vec<_> = judgement
-        .telling
-        .iter()
-        .map(|span| Span {
-            trace_id: span.trace_id.to_string(),
-            span_id: span.span_id.to_string(),
-            service: span.service.as_str(),
-            name: span.name.as_str(),
-            status: if span.is_error { "error" } else { "ok" },
-            error_type: span.error_type.as_ref().map(|t| t.as_str()),
-            message: span.message.as_ref().map(|t| t.as_str()),
-            start: rfc3339(span.start),
-        })
-        .collect();
-    json!({
-        "schema": SCHEMA,
-        "server": case.target,
-        "incident": case.incident,
-        "at": rfc3339(case.at),
-        "verdict": judgement.verdict,
-        "provisional": provisional,
-        "reason": judgement.reason,
-        "window": { "from": rfc3339(evidence.baseline.from), "to": rfc3339(evidence.gap.to) },
-        "backend": backend,
-        "counts": {
-            "service_spans": judgement.service_spans,
-            "error_spans": judgement.error_spans,
-            "probe_trace_spans": judgement.probe_trace_spans,
-        },
-        "controls": judgement.controls,
-        "queries": queries,
-        "spans": spans,
-    })
 }
 
 #[cfg(test)]

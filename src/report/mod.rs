@@ -6,6 +6,7 @@ pub mod conversation;
 pub mod explain;
 pub mod history;
 pub mod incidents;
+pub mod jaeger;
 pub mod json;
 pub mod line;
 pub mod live;
@@ -14,6 +15,9 @@ pub mod screen;
 pub mod silences;
 pub mod status;
 pub mod table;
+pub mod trace;
+pub mod traces;
+pub mod verdict;
 
 use std::time::{Duration, SystemTime};
 

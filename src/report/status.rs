@@ -371,7 +371,7 @@ mod tests {
             conversation: Some("> POST /mcp\n< \u{9b}31m503\n".to_owned()),
             incident: outage,
         };
-        let text = incidents::one(&detail, "my\u{1b}.toml", at(160));
+        let text = incidents::one(&detail, None, "my\u{1b}.toml", at(160));
         for words in [
             "since         1970-01-01T00:01:40Z (1m)",
             "verdict       path (provisional): others are served",
@@ -382,7 +382,7 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words}:\n{text}");
         }
-        let json = incidents::one_json(&detail);
+        let json = incidents::one_json(&detail, None);
         assert_eq!(json["timeline"][0]["what"], "opened");
         assert_eq!(json["notices"][0]["last_error"], "timeout");
     }

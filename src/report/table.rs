@@ -8,7 +8,7 @@ use tabled::settings::{Color, Modify, Padding, Style};
 
 use super::columns::columns;
 use super::{CheckReport, colour};
-use crate::model::{Evidence, Judgement, ProbeResult, State, Target, escaped, escaped_lines};
+use crate::model::{ProbeResult, State, Target, escaped};
 
 /// How a table may look.
 #[derive(Clone, Copy, Debug)]
@@ -104,47 +104,6 @@ fn summary(report: &CheckReport<'_>) -> String {
         })
         .collect();
     format!("{} in {}", counts.join(", "), short(report.duration))
-}
-
-/// A verdict and what it rests on.
-pub fn verdict(evidence: &Evidence, judgement: &Judgement, provisional: bool) -> String {
-    let mark = if provisional { " (provisional)" } else { "" };
-    let mut text = format!("{}{mark}: {}\n", judgement.verdict, judgement.reason);
-    let (from, to) = (
-        super::rfc3339(evidence.baseline.from),
-        super::rfc3339(evidence.gap.to),
-    );
-    text.push_str(&format!("\nasked about {from} to {to}: "));
-    text.push_str(&format!(
-        "{} spans of the server, {} of them errors, {} in our failed probes' traces\n\n",
-        judgement.service_spans, judgement.error_spans, judgement.probe_trace_spans
-    ));
-    for control in &judgement.controls {
-        let held = if control.held { "yes" } else { "no " };
-        text.push_str(&format!(
-            "  {held}  {:<22}  {}\n",
-            control.control, control.detail
-        ));
-    }
-    for span in &judgement.telling {
-        let status = if span.is_error { "error" } else { "ok" };
-        let message = span
-            .message
-            .as_ref()
-            .map(|m| format!(", {m}"))
-            .unwrap_or_default();
-        text.push_str(&format!(
-            "\n  {} {} {} {status}{message} (trace {})",
-            super::rfc3339(span.start),
-            span.service,
-            span.name,
-            span.trace_id
-        ));
-    }
-    if !judgement.telling.is_empty() {
-        text.push('\n');
-    }
-    escaped_lines(&text).into_owned()
 }
 
 /// `states` belong to the rows after the header, and colour their second cell; rows without one have none.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::asking::Asking;
 use super::probe::ProbeRow;
 use crate::model::{Delivery, TimelineEntry};
 
@@ -18,6 +19,9 @@ const MAX_TIMELINE: usize = 100_000;
 /// Conversations that wait, up to 64 KB each.
 const MAX_CONVERSATIONS: usize = 500;
 
+/// Askings of trace backends that wait, some 10 KB each.
+const MAX_ASKINGS: usize = 1_000;
+
 /// Attempts at notices that are not in memory any more: there is hardly ever one.
 const MAX_DELIVERIES: usize = 10_000;
 
@@ -28,6 +32,7 @@ pub(super) struct Backlog {
     pub(super) telling: VecDeque<ProbeRow>,
     pub(super) timeline: VecDeque<TimelineEntry>,
     pub(super) conversations: VecDeque<(String, String)>,
+    pub(super) askings: VecDeque<Asking>,
     pub(super) deliveries: VecDeque<Delivery>,
     pub(super) lost: Lost,
 }
@@ -67,6 +72,15 @@ impl Backlog {
         );
     }
 
+    pub(super) fn add_asking(&mut self, asking: Asking) {
+        push(
+            &mut self.askings,
+            asking,
+            MAX_ASKINGS,
+            &mut self.lost.others,
+        );
+    }
+
     pub(super) fn add_delivery(&mut self, delivery: Delivery) {
         push(
             &mut self.deliveries,
@@ -83,7 +97,7 @@ impl Backlog {
 
     /// Rows that are no probes.
     pub(super) fn others(&self) -> usize {
-        self.timeline.len() + self.conversations.len() + self.deliveries.len()
+        self.timeline.len() + self.conversations.len() + self.askings.len() + self.deliveries.len()
     }
 
     /// The number that the oldest probe has here.
@@ -98,6 +112,7 @@ impl Backlog {
         drop_first(&mut self.telling, written.telling);
         drop_first(&mut self.timeline, written.timeline);
         drop_first(&mut self.conversations, written.conversations);
+        drop_first(&mut self.askings, written.askings);
         drop_first(&mut self.deliveries, written.deliveries);
     }
 
@@ -113,6 +128,7 @@ impl Backlog {
             deliveries: take(self.deliveries.len()),
             timeline: take(self.timeline.len()),
             conversations: take(self.conversations.len()),
+            askings: take(self.askings.len()),
             telling: take(self.telling.len()),
             routine: take(self.routine.len()),
         }
@@ -126,6 +142,7 @@ pub(super) struct Written {
     pub(super) telling: usize,
     pub(super) timeline: usize,
     pub(super) conversations: usize,
+    pub(super) askings: usize,
     pub(super) deliveries: usize,
 }
 

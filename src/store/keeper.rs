@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
+use super::asking::Asking;
 use super::backlog::{Backlog, Written};
 use super::image::{Image, Recalled};
 use super::lock::StoreLock;
@@ -228,11 +229,17 @@ impl Keeper {
                 }
             }
             Write::Conversation { incident, text } => self.backlog.add_conversation(incident, text),
-            Write::Instrumented { target, service } => {
+            Write::Asked(asked) => self.backlog.add_asking(Asking::of(&asked)),
+            Write::Instrumented {
+                target,
+                service,
+                lag,
+            } => {
                 let place = self.image.place(&target);
                 self.image.change(place, |row| {
                     row.move_to(&target);
                     row.remembered.instrumented = true;
+                    row.remembered.lag = lag;
                     if service.is_some() {
                         row.remembered.service = service;
                     }
@@ -632,6 +639,9 @@ fn write_rows(
     for (incident, text) in backlog.conversations.iter().take(next.conversations) {
         incident::write_conversation(to, incident, text)?;
     }
+    for asking in backlog.askings.iter().take(next.askings) {
+        asking.write(to)?;
+    }
     let telling = backlog.telling.iter().take(next.telling);
     for row in telling.chain(backlog.routine.iter().take(next.routine)) {
         if let Some(target) = image.number(row.target) {
@@ -817,6 +827,7 @@ mod tests {
                     let write = Write::Instrumented {
                         target: target(["a", "b", "c"][n]),
                         service: Some("s".to_owned()),
+                        lag: Duration::from_secs(n as u64),
                     };
                     self.keeper.take_in(vec![write], self.now);
                 }

@@ -3,6 +3,7 @@
 //! What came in is kept in an image in memory first and written to the disk from there, so that alerting goes on
 //! without a disk and nothing is lost when there is one again.
 
+mod asking;
 mod backlog;
 pub mod fact;
 mod histogram;

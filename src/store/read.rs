@@ -12,9 +12,9 @@ use super::notice::{self, Head, StoredNotice};
 use super::probe::{self, RecordedProbes};
 use super::schema::{self, nanos};
 use super::target::{self, Remembered, TargetRow};
-use super::{fact, orders};
+use super::{asking, fact, orders};
 use crate::model::{
-    Incident, Pending, Silence, StoredProbe, TargetStatus, TimelineEntry, TraceId, Window,
+    Asked, Incident, Pending, Silence, StoredProbe, TargetStatus, TimelineEntry, TraceId, Window,
 };
 
 /// Failed probes of one incident that are looked at: the first ones. A day at a minute.
@@ -118,6 +118,14 @@ impl Reader {
             })
         };
         detail().map(Some).map_err(cannot_read)
+    }
+
+    /// What the trace backend said of the incident, the newest first; what another version wrote otherwise is not there.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn askings(&self, incident: &str) -> Result<Vec<Asked>, String> {
+        asking::of(&self.connection, incident).map_err(cannot_read)
     }
 
     /// Incidents, newest first.

@@ -146,7 +146,13 @@ fn incidents(store: &Connection, before: i64) -> rusqlite::Result<bool> {
         .collect();
     let old = old?;
     for id in &old {
-        for table in ["notice", "timeline", "conversation", "acknowledgement"] {
+        for table in [
+            "notice",
+            "timeline",
+            "conversation",
+            "asking",
+            "acknowledgement",
+        ] {
             store
                 .prepare_cached(&format!("DELETE FROM {table} WHERE incident = ?1"))?
                 .execute([id])?;

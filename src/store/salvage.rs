@@ -22,12 +22,13 @@ const FAR: i64 = 1 << 40;
 
 /// What is copied besides targets, whose rows the image has, and probes: the table, the order in which it lies on its
 /// pages (sorting would need the broken ones too), and what its first column is.
-const TABLES: [(&str, &str, FirstColumn); 8] = [
+const TABLES: [(&str, &str, FirstColumn); 9] = [
     ("incident", "id", FirstColumn::Key),
     ("acknowledgement", "incident", FirstColumn::Key),
     ("notice", "incident", FirstColumn::Key),
     ("timeline", "id", FirstColumn::Number),
     ("conversation", "rowid", FirstColumn::Key),
+    ("asking", "rowid", FirstColumn::Key),
     ("silence", "id", FirstColumn::Key),
     ("hourly", "target", FirstColumn::Target),
     ("daily", "target", FirstColumn::Target),

@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 /// Version of the tables, kept in `user_version`. An older file is brought up to it, a newer one is left untouched.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 
 /// How long a command waits for another process' lock: `watch` holds it for milliseconds, a `VACUUM` for longer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +36,8 @@ CREATE TABLE target (
     service      TEXT,
     instrumented INTEGER NOT NULL DEFAULT 0,
     suspect      INTEGER NOT NULL DEFAULT 0,
-    alert        TEXT
+    alert        TEXT,
+    lag          INTEGER
 );
 CREATE TABLE probe (
     id           INTEGER PRIMARY KEY,
@@ -153,6 +154,17 @@ CREATE TABLE fact (
 ) WITHOUT ROWID;
 ";
 
+/// What version 4 added: what the trace backend said of an incident, each time that it was asked.
+const ASKING_TABLE: &str = "
+CREATE TABLE asking (
+    incident TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    version  INTEGER NOT NULL,
+    body     TEXT NOT NULL,
+    PRIMARY KEY (incident, at)
+);
+";
+
 /// Version 1 called `era` what is a dialect: HTTP+SSE is of the legacy era too.
 const FROM_1: &str = "ALTER TABLE target RENAME COLUMN era TO dialect;";
 
@@ -179,6 +191,9 @@ FROM incident_of_2 i JOIN target t ON t.id = i.target
 LEFT JOIN probe p ON p.id = (SELECT min(id) FROM probe WHERE target = i.target AND started = i.opened);
 DROP TABLE incident_of_2;
 ";
+
+/// Version 3 did not know how late a target's spans usually are.
+const FROM_3: &str = "ALTER TABLE target ADD COLUMN lag INTEGER;";
 
 /// Why a file cannot be used.
 #[derive(Debug)]
@@ -257,17 +272,23 @@ fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
         0 => {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(ALERTING_TABLES)?;
+            transaction.execute_batch(ASKING_TABLE)?;
             VERSION
         }
         1 => {
             transaction.execute_batch(FROM_1)?;
             2
         }
-        _ => {
+        2 => {
             transaction.execute_batch(FROM_2)?;
             transaction.execute_batch(ALERTING_TABLES)?;
             transaction.execute_batch(FROM_2_INCIDENTS)?;
             3
+        }
+        _ => {
+            transaction.execute_batch(FROM_3)?;
+            transaction.execute_batch(ASKING_TABLE)?;
+            4
         }
     };
     transaction.pragma_update(None, "user_version", to)?;
@@ -410,9 +431,10 @@ mod tests {
     use crate::model::{IncidentKind, Layer, Reason, State};
     use crate::store::Reader;
 
-    const OLD: [(i32, &str); 2] = [
+    const OLD: [(i32, &str); 3] = [
         (1, include_str!("../../tests/data/store/v1.sql")),
         (2, include_str!("../../tests/data/store/v2.sql")),
+        (3, include_str!("../../tests/data/store/v3.sql")),
     ];
 
     fn made(sql: &str) -> (tempfile::TempDir, PathBuf) {
@@ -484,7 +506,7 @@ mod tests {
     #[test]
     fn a_newer_file_and_another_programs_are_left_untouched() {
         for sql in [
-            "CREATE TABLE t (x); PRAGMA user_version = 4;",
+            "CREATE TABLE t (x); PRAGMA user_version = 5;",
             "PRAGMA journal_mode = WAL; CREATE TABLE t (x); PRAGMA user_version = 99;",
             "CREATE TABLE somebody_elses (x); INSERT INTO somebody_elses VALUES (1);",
         ] {

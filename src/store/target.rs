@@ -1,6 +1,6 @@
 //! A target as it is remembered: what it was found to be, and what alerting thinks of it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -23,6 +23,8 @@ pub struct Remembered {
     pub service: Option<String>,
     /// A span of it was seen at some time.
     pub instrumented: bool,
+    /// How late its spans usually are; zero where that was not measured.
+    pub lag: Duration,
     /// What alerting remembers of it; nothing when it is unremarkable.
     pub memory: Option<String>,
 }
@@ -131,6 +133,9 @@ impl TargetRow {
         }
         ours.service = ours.service.take().or(old.remembered.service);
         ours.instrumented |= old.remembered.instrumented;
+        if ours.lag.is_zero() {
+            ours.lag = old.remembered.lag;
+        }
     }
 
     /// What `status` says of it, but for the verdict.
@@ -176,7 +181,7 @@ impl TargetRow {
         to.prepare_cached(
             "UPDATE target SET state = ?2, since = ?3, failed_layer = ?4, reason = ?5, message = ?6, last_probe = ?7,
                                trace = ?8, incident = ?9, suspect = ?10, endpoint = ?11, dialect = ?12, service = ?13,
-                               instrumented = ?14, alert = ?15
+                               instrumented = ?14, alert = ?15, lag = ?16
              WHERE id = ?1",
         )?
         .execute(params![
@@ -195,6 +200,7 @@ impl TargetRow {
             self.remembered.service,
             self.remembered.instrumented,
             self.remembered.memory,
+            millis(self.remembered.lag),
         ])?;
         Ok(number)
     }
@@ -203,21 +209,21 @@ impl TargetRow {
     pub(super) fn readable(from: &Connection) -> Vec<(i64, Self)> {
         let columns = format!("{COLUMNS}, id");
         readable_as(from, "target", &columns, "id", "", &|row| {
-            Ok((row.get(15)?, read(row)?))
+            Ok((row.get(16)?, read(row)?))
         })
     }
 
     /// Every target, with its number.
     pub(super) fn all(from: &Connection) -> rusqlite::Result<Vec<(i64, Self)>> {
         from.prepare(&format!("SELECT {COLUMNS}, id FROM target ORDER BY id"))?
-            .query_map([], |row| Ok((row.get(15)?, read(row)?)))?
+            .query_map([], |row| Ok((row.get(16)?, read(row)?)))?
             .collect()
     }
 }
 
 const COLUMNS: &str =
     "name, state, since, failed_layer, reason, message, last_probe, trace, incident, suspect,
-    endpoint, dialect, service, instrumented, alert";
+    endpoint, dialect, service, instrumented, alert, lag";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TargetRow> {
     Ok(TargetRow {
@@ -237,8 +243,16 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TargetRow> {
             service: row.get(12)?,
             instrumented: row.get(13)?,
             memory: row.get(14)?,
+            lag: row
+                .get::<_, Option<u32>>(15)?
+                .map_or(Duration::ZERO, |lag| Duration::from_millis(lag.into())),
         },
     })
+}
+
+/// Nothing where it was not measured.
+fn millis(lag: Duration) -> Option<u32> {
+    u32::try_from(lag.as_millis()).ok().filter(|lag| *lag > 0)
 }
 
 /// The target of that name.

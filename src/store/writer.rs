@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::image::Recalled;
 use super::keeper::{Callbacks, Keeper};
-use crate::model::{AlertChange, Delivery, ProbeResult, Retention, State, Target};
+use crate::model::{AlertChange, Asked, Delivery, ProbeResult, Retention, State, Target};
 
 /// Writes that wait for the thread: half a minute of 2,000 targets a second. When it is full a write is dropped and
 /// counted, because probing must go on.
@@ -52,12 +52,16 @@ pub enum Write {
         /// The text; its first 64 KiB are kept.
         text: String,
     },
+    /// What a trace backend said of an incident: kept as long as the incident, of many the newest.
+    Asked(Box<Asked>),
     /// What passed probes' traces say of a target.
     Instrumented {
         /// The target.
         target: Arc<Target>,
         /// Its service, if that is certain.
         service: Option<String>,
+        /// How late its spans usually are.
+        lag: Duration,
     },
     /// Something about the daemon itself.
     Fact {
@@ -94,7 +98,10 @@ impl Write {
         match self {
             Self::Probe { changes, .. } | Self::Alert(changes) => notices(changes),
             Self::Delivery(_) | Self::Flush(_) => true,
-            Self::Conversation { .. } | Self::Instrumented { .. } | Self::Fact { .. } => false,
+            Self::Conversation { .. }
+            | Self::Asked(_)
+            | Self::Instrumented { .. }
+            | Self::Fact { .. } => false,
         }
     }
 
@@ -102,7 +109,10 @@ impl Write {
     fn is_routine(&self) -> bool {
         match self {
             Self::Probe { changes, .. } => changes.is_empty(),
-            Self::Conversation { .. } | Self::Instrumented { .. } | Self::Fact { .. } => true,
+            Self::Conversation { .. }
+            | Self::Asked(_)
+            | Self::Instrumented { .. }
+            | Self::Fact { .. } => true,
             Self::Alert(_) | Self::Delivery(_) | Self::Flush(_) => false,
         }
     }

@@ -48,11 +48,7 @@ impl Exporter {
             }
         }
         .map_err(failed)?;
-        let mut resource = Resource::builder();
-        if !settings.service_named {
-            resource = resource.with_service_name("mcpprobe");
-        }
-        let resource = resource.build();
+        let resource = resource(settings);
         let sdk = sdk(receiver, &client, settings.timeout, &resource).map_err(failed)?;
         Ok(Self {
             receiver: receiver.clone(),
@@ -86,6 +82,15 @@ impl Exporter {
     pub(super) fn shown(&self) -> String {
         self.receiver.shown()
     }
+}
+
+/// Who we are.
+fn resource(settings: &ExportSettings) -> Resource {
+    let mut resource = Resource::builder();
+    if !settings.service_named {
+        resource = resource.with_service_name("mcpprobe");
+    }
+    resource.build()
 }
 
 fn sdk(

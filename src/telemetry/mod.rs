@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::model::{ProbeResult, Target, TraceId};
+use crate::model::{ProbeResult, Target, Text, TraceId};
 
 use exporter::Exporter;
 pub use settings::ExportSettings;
@@ -47,31 +47,40 @@ struct Counts {
     warned: AtomicBool,
 }
 
+/// The way into the embedded trace backend of this process; answers whether there was room.
+pub type Local = Box<dyn Fn(Vec<SpanData>) -> bool + Send>;
+
 /// Where warnings go.
 pub type Warn = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Telemetry {
-    /// Starts the export, or nothing when no endpoint is set. Has to be called in a tokio runtime.
-    pub fn start(settings: &ExportSettings, warn: Warn) -> Self {
+    /// Starts the export, or nothing when there is neither an endpoint nor a way into a backend of ours, which gets
+    /// every span, however few are sampled. Has to be called in a tokio runtime.
+    pub fn start(settings: &ExportSettings, local: Option<Local>, warn: Warn) -> Self {
         for warning in &settings.warnings {
             warn(warning);
         }
         let counts = Arc::new(Counts::default());
-        let queue = settings.receiver.as_ref().and_then(|receiver| {
-            let exporter = Exporter::new(receiver, settings)
+        let exporter = settings.receiver.as_ref().and_then(|receiver| {
+            Exporter::new(receiver, settings)
                 .inspect_err(|error| warn(&format!("{error}: no span is exported")))
-                .ok()?;
+                .ok()
+        });
+        let is_wanted = exporter.is_some() || local.is_some();
+        let queue = is_wanted.then(|| {
             let capacity = settings.queue.div_ceil(SPANS_PER_PROBE);
             let (sender, receiver) = mpsc::channel(capacity);
             let worker = Worker {
                 exporter,
+                local,
                 settings: settings.clone(),
                 counts: Arc::clone(&counts),
                 warn,
                 batch: Vec::with_capacity(settings.batch),
+                for_local: Vec::new(),
             };
             tokio::spawn(worker.run(receiver));
-            Some(sender)
+            sender
         });
         Self { queue, counts }
     }
@@ -110,11 +119,13 @@ impl Telemetry {
 }
 
 struct Worker {
-    exporter: Exporter,
+    exporter: Option<Exporter>,
+    local: Option<Local>,
     settings: ExportSettings,
     counts: Arc<Counts>,
     warn: Warn,
     batch: Vec<SpanData>,
+    for_local: Vec<SpanData>,
 }
 
 impl Worker {
@@ -122,7 +133,7 @@ impl Worker {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut due = Instant::now();
         loop {
-            let job = if self.batch.is_empty() {
+            let job = if self.waiting() == 0 {
                 jobs.recv().await
             } else {
                 match tokio::time::timeout_at(due, jobs.recv()).await {
@@ -135,11 +146,11 @@ impl Worker {
             };
             match job {
                 Some(Job::Probe(target, result)) => {
-                    if self.batch.is_empty() {
+                    if self.waiting() == 0 {
                         due = Instant::now() + self.settings.delay;
                     }
                     self.add(&target, &result);
-                    if self.batch.len() >= self.settings.batch {
+                    if self.waiting() >= self.settings.batch {
                         self.export().await;
                     }
                 }
@@ -155,28 +166,58 @@ impl Worker {
         }
     }
 
+    fn waiting(&self) -> usize {
+        self.batch.len().max(self.for_local.len())
+    }
+
     fn add(&mut self, target: &Target, result: &ProbeResult) {
-        if is_sampled(result.trace_id, self.settings.sampled) {
-            self.batch
-                .extend(spans::spans(target, result, self.settings.limits));
+        let is_exported =
+            self.exporter.is_some() && is_sampled(result.trace_id, self.settings.sampled);
+        if !is_exported && self.local.is_none() {
+            return;
+        }
+        let spans = spans::spans(target, result, self.settings.limits);
+        if self.local.is_some() {
+            self.for_local.extend(spans.iter().cloned());
+        }
+        if is_exported {
+            self.batch.extend(spans);
         }
     }
 
     async fn export(&mut self) {
+        let local = std::mem::take(&mut self.for_local);
+        if let Some(way) = &self.local
+            && !local.is_empty()
+        {
+            let spans = local.len();
+            let done = match way(local) {
+                true => Ok(()),
+                false => Err(Text::from("too many of them wait there")),
+            };
+            self.judge(done, spans, "the embedded trace backend");
+        }
         if self.batch.is_empty() {
             return;
         }
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(self.settings.batch));
-        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        if let Err(error) = self.exporter.export(batch).await {
+        if let Some(exporter) = &mut self.exporter {
+            let spans = batch.len();
+            let (done, shown) = (exporter.export(batch).await, exporter.shown());
+            self.judge(done, spans, &shown);
+        }
+    }
+
+    fn judge(&self, done: Result<(), Text>, spans: usize, receiver: &str) {
+        let spans = u64::try_from(spans).unwrap_or(u64::MAX);
+        if let Err(error) = done {
             self.counts
                 .dropped_spans
                 .fetch_add(spans, Ordering::Relaxed);
             // Once: an exporter that is down for a day is one piece of news.
             if !self.counts.warned.swap(true, Ordering::Relaxed) {
                 (self.warn)(&format!(
-                    "spans cannot be exported to {}, they are dropped until it takes them again: {error}",
-                    self.exporter.shown()
+                    "spans cannot be exported to {receiver}, they are dropped until it takes them again: {error}"
                 ));
             }
         } else {

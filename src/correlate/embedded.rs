@@ -1,0 +1,222 @@
+//! The embedded backend: its file is read, whoever writes to it.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+
+use super::asking::Asking;
+use super::backend::{Answer, Api, BackendSpan, Unavailable};
+use crate::model::{
+    Coverage, OWN_SCOPE, RecordedKind, RecordedSpan, ServiceName, SpanKind, SpanStatus, Text,
+    TraceId, Window,
+};
+use crate::traces::Reader;
+
+/// Spans of one search: a busy server's five minutes. Each is a kilobyte in memory.
+const SEARCH_LIMIT: usize = 50_000;
+
+/// Spans of one other service that are counted: one is enough.
+const HEARD_LIMIT: usize = 100;
+
+/// The embedded backend.
+pub(super) struct Embedded {
+    reader: Reader,
+}
+
+impl Embedded {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { reader }
+    }
+
+    /// Reads in a thread of its own: the file may be slow, and probes must not wait for it.
+    async fn read<T: Send + 'static>(
+        &self,
+        asking: &Asking,
+        query: String,
+        read: impl FnOnce(&Reader) -> Result<T, Unavailable> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        asking.note(query);
+        let reader = self.reader.clone();
+        tokio::task::spawn_blocking(move || read(&reader))
+            .await
+            .map_err(|error| Text::new(format!("its file cannot be read: {error}")))?
+    }
+}
+
+/// What was not there to be received, or was lost, is not silence of the server's.
+fn coverage(reader: &Reader, window: Window) -> Result<Coverage, Unavailable> {
+    let known = reader.completeness()?;
+    // What came in last is told by the clock of a run that is still going on.
+    let last = known.runs.last().map(|run| run.to);
+    let to = last.map_or(window.to, |last| last.min(window.to));
+    let known_of = Window {
+        from: window.from,
+        to: to.max(window.from),
+    };
+    if known.is_whole(known_of) {
+        return Ok(Coverage::Full);
+    }
+    let why = if known.kept_since > window.from {
+        "spans of that time were removed for their age or size, or nobody was there to take them"
+    } else if let Some(lost) = known
+        .losses
+        .iter()
+        .find(|lost| lost.first < window.to && window.from <= lost.last)
+    {
+        return Ok(Coverage::Sampled(Text::new(format!(
+            "{} spans of that time came in and are not there: {}",
+            lost.count, lost.reason
+        ))));
+    } else {
+        "nobody was there to take spans for a part of that time"
+    };
+    Ok(Coverage::RetentionFiltered(Text::new(why)))
+}
+
+impl Api for Embedded {
+    fn traces<'a>(
+        &'a self,
+        ids: &'a [TraceId],
+        _around: Window,
+        asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
+        Box::pin(async move {
+            let ids = ids.to_vec();
+            let shown: Vec<_> = ids.iter().map(TraceId::to_string).collect();
+            let query = format!("traces {}", shown.join(", "));
+            self.read(asking, query, move |reader| {
+                let mut spans = Vec::new();
+                for id in ids {
+                    spans.extend(reader.trace(id)?.iter().map(backend_span));
+                }
+                Ok(Answer {
+                    spans,
+                    ..Answer::default()
+                })
+            })
+            .await
+        })
+    }
+
+    fn search<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        window: Window,
+        asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
+        Box::pin(async move {
+            let name = service.name.clone();
+            let query = format!(
+                "spans of service {name} from {} to {}",
+                humantime::format_rfc3339_millis(window.from),
+                humantime::format_rfc3339_millis(window.to)
+            );
+            self.read(asking, query, move |reader| {
+                let found = reader.service_window(&name, window, SEARCH_LIMIT)?;
+                Ok(Answer {
+                    spans: found.spans.iter().map(backend_span).collect(),
+                    cut: found
+                        .truncated
+                        .then(|| Text::new(format!("{SEARCH_LIMIT} spans of {name}"))),
+                    coverage: coverage(reader, window)?,
+                })
+            })
+            .await
+        })
+    }
+
+    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move {
+            self.read(asking, "completeness".to_owned(), |reader| {
+                reader.completeness().map(drop)
+            })
+            .await
+        })
+    }
+
+    fn shares_our_network(&self) -> bool {
+        true
+    }
+
+    fn heard_others<'a>(
+        &'a self,
+        window: Window,
+        except: Option<&'a ServiceName>,
+        asking: &'a Asking,
+    ) -> BoxFuture<'a, Result<Option<usize>, Unavailable>> {
+        Box::pin(async move {
+            let except = except.map(|service| service.name.clone());
+            let query = format!(
+                "spans of other services from {} to {}",
+                humantime::format_rfc3339_millis(window.from),
+                humantime::format_rfc3339_millis(window.to)
+            );
+            self.read(asking, query, move |reader| {
+                let mut heard = 0;
+                for service in reader.services()? {
+                    // Who was last heard before it was not heard in it: most need not be looked for.
+                    let is_other = except.as_deref() != Some(service.name.as_str());
+                    if !is_other || service.last_seen < window.from {
+                        continue;
+                    }
+                    let found =
+                        reader.service_window(service.name.as_str(), window, HEARD_LIMIT)?;
+                    let others = |span: &&RecordedSpan| span.scope.as_str() != OWN_SCOPE;
+                    heard += found.spans.iter().filter(others).count();
+                }
+                Ok(Some(heard))
+            })
+            .await
+        })
+    }
+
+    /// There is a command for it, and no page.
+    fn link(&self, _id: TraceId, _at: SystemTime) -> Option<String> {
+        None
+    }
+}
+
+fn backend_span(span: &RecordedSpan) -> BackendSpan {
+    let texts = |attributes: &[crate::model::Attribute]| -> HashMap<String, String> {
+        attributes
+            .iter()
+            .map(|attribute| (attribute.key.to_string(), attribute.value.plain()))
+            .collect()
+    };
+    let mut tags = texts(&span.attributes);
+    tags.insert("otel.scope.name".to_owned(), span.scope.to_string());
+    // An exception is told by an event, and not everywhere by the status.
+    for event in &span.events {
+        for attribute in &event.attributes {
+            if attribute.key.as_str().starts_with("exception.") {
+                tags.entry(attribute.key.to_string())
+                    .or_insert_with(|| attribute.value.plain());
+            }
+        }
+    }
+    let message = match &span.status {
+        SpanStatus::Error(message) => Some(message.to_string()),
+        SpanStatus::Unset | SpanStatus::Ok => None,
+    };
+    BackendSpan {
+        trace_id: span.trace_id,
+        span_id: span.span_id,
+        parent: span.parent,
+        service: span.service.to_string(),
+        name: span.name.to_string(),
+        kind: match span.kind {
+            RecordedKind::Server => SpanKind::Server,
+            RecordedKind::Client => SpanKind::Client,
+            RecordedKind::Internal | RecordedKind::Producer | RecordedKind::Consumer => {
+                SpanKind::Other
+            }
+        },
+        start: span.start,
+        duration: span.duration,
+        is_error: message.is_some(),
+        message,
+        tags,
+        resource: texts(&span.resource),
+    }
+}

@@ -1,0 +1,137 @@
+//! What a reader remembers of all blocks, so that it reads only those in which an answer can be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::block;
+use super::head::Head;
+
+/// Bytes of decompressed blocks that are kept: neighbours in a list of traces lie in the same ones.
+const CACHE: usize = 16 * 1024 * 1024;
+
+/// A file of blocks, open for reading.
+pub(super) struct Index {
+    connection: Connection,
+    /// `data_version` as of the last look.
+    version: Option<i64>,
+    heads: BTreeMap<i64, Head>,
+    fingerprints: HashMap<i64, Box<[u32]>>,
+    cache: Vec<(i64, Arc<[u8]>)>,
+    cached: usize,
+}
+
+impl Index {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            version: None,
+            heads: BTreeMap::new(),
+            fingerprints: HashMap::new(),
+            cache: Vec::new(),
+            cached: 0,
+        }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Looks which blocks there are now.
+    pub(super) fn refresh(&mut self) -> rusqlite::Result<()> {
+        let version = self
+            .connection
+            .pragma_query_value(None, "data_version", |row| row.get(0))?;
+        if self.version == Some(version) {
+            return Ok(());
+        }
+        let mut gone: BTreeMap<i64, Head> = std::mem::take(&mut self.heads);
+        let mut numbers = self.connection.prepare_cached("SELECT id FROM block")?;
+        let mut one = self
+            .connection
+            .prepare_cached("SELECT head FROM block WHERE id = ?1")?;
+        let mut rows = numbers.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            let head = match gone.remove(&id) {
+                Some(head) => head,
+                None => {
+                    let text: Option<String> = one.query_row([id], |row| row.get(0)).optional()?;
+                    let head = text.and_then(|text| serde_json::from_str(&text).ok());
+                    head.unwrap_or_default()
+                }
+            };
+            self.heads.insert(id, head);
+        }
+        for id in gone.keys() {
+            self.fingerprints.remove(id);
+        }
+        self.version = Some(version);
+        Ok(())
+    }
+
+    /// All blocks, oldest number first.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (i64, &Head)> {
+        self.heads.iter().map(|(id, head)| (*id, head))
+    }
+
+    /// The blocks in which a trace may be.
+    pub(super) fn with_trace(&mut self, fingerprint: u32) -> rusqlite::Result<Vec<i64>> {
+        let mut found = Vec::new();
+        for id in self.heads.keys() {
+            let known = match self.fingerprints.get(id) {
+                Some(known) => known,
+                None => {
+                    let read = read_fingerprints(&self.connection, *id)?;
+                    self.fingerprints.entry(*id).or_insert(read)
+                }
+            };
+            if known.binary_search(&fingerprint).is_ok() {
+                found.push(*id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The bytes of a block, decompressed; `None` when it has gone meanwhile or cannot be read.
+    pub(super) fn bytes(&mut self, id: i64) -> rusqlite::Result<Option<Arc<[u8]>>> {
+        if let Some(place) = self.cache.iter().position(|(cached, _)| *cached == id) {
+            let hit = self.cache.remove(place);
+            let bytes = Arc::clone(&hit.1);
+            self.cache.push(hit);
+            return Ok(Some(bytes));
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT bytes FROM content WHERE block = ?1")?;
+        let mut rows = statement.query([id])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let compressed = row.get_ref(0)?.as_blob().unwrap_or_default();
+        let Some(bytes) = block::decompress(compressed) else {
+            return Ok(None);
+        };
+        let bytes: Arc<[u8]> = bytes.into();
+        self.cached += bytes.len();
+        self.cache.push((id, Arc::clone(&bytes)));
+        while self.cached > CACHE && self.cache.len() > 1 {
+            self.cached -= self.cache.remove(0).1.len();
+        }
+        Ok(Some(bytes))
+    }
+}
+
+fn read_fingerprints(connection: &Connection, id: i64) -> rusqlite::Result<Box<[u32]>> {
+    let mut statement =
+        connection.prepare_cached("SELECT fingerprints FROM content WHERE block = ?1")?;
+    let bytes: Option<Vec<u8>> = statement.query_row([id], |row| row.get(0)).optional()?;
+    let bytes = bytes.unwrap_or_default();
+    let (numbers, _) = bytes.as_chunks();
+    Ok(numbers
+        .iter()
+        .map(|four| u32::from_le_bytes(*four))
+        .collect())
+}

@@ -1,0 +1,477 @@
+//! The one that writes: brings blocks into the file, merges small ones, and lets the oldest go.
+//!
+//! Whatever the disk does, nothing waits for it: what cannot be written waits here for a while, then it is dropped,
+//! counted, and told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::admission::nanos;
+use super::block::Block;
+use super::file::{self, Kind, Lock, OpenError};
+use super::merge::merge;
+use super::pending::{Handover, Intake};
+
+/// Spans of small blocks that are merged: some megabytes are read and written again.
+const MERGE_SPANS: u64 = 16_384;
+
+/// Small blocks that are merged however few spans they have: each is a row to be looked at.
+const MERGE_BLOCKS: usize = 512;
+
+/// How long a small block stays one.
+const MERGE_AFTER: Duration = Duration::from_secs(3600);
+
+/// How often the oldest are looked for, and it is written down that somebody is here.
+const CHORES: Duration = Duration::from_secs(30);
+
+/// Bytes of blocks that wait for the disk.
+const BACKLOG: usize = 32 * 1024 * 1024;
+
+/// After a failure, before the next attempt.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Blocks that go in one transaction when the file is too large.
+const PRUNE: i64 = 64;
+
+/// Pages that are given back to the disk at once: 16 MB.
+const PAGES: i64 = 1_024;
+
+/// Losses that are remembered; the oldest go first. They come in rows of a minute.
+const LOSSES: i64 = 10_000;
+
+/// Where warnings go.
+pub type Warn = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Where the spans are, and how many of them.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The file.
+    pub path: PathBuf,
+    /// How long a span is kept after it began.
+    pub keep: Duration,
+    /// Bytes of the file, roughly: what is above goes, oldest first.
+    pub max_size: u64,
+    /// Arguments, prompts, results and the like are kept too; credentials never are.
+    pub keep_content: bool,
+}
+
+/// Why spans that came in are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LossReason {
+    /// The disk did not take them.
+    Unwritten,
+    /// They were turned away because too much was waiting; who sent them may have come again.
+    TurnedAway,
+    /// The bytes could not be read any more.
+    Damaged,
+}
+
+impl LossReason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unwritten => "unwritten",
+            Self::TurnedAway => "turned_away",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+pub(super) struct Keeper {
+    settings: StoreSettings,
+    warn: Warn,
+    intake: Intake,
+    _lock: Lock,
+    file: Option<Connection>,
+    identity: Option<(u64, u64)>,
+    /// Small blocks of the file: number, spans, and since when.
+    small: Vec<(i64, u64, Instant)>,
+    backlog: Vec<Block>,
+    losses: Vec<Loss>,
+    /// Of this run, in the file.
+    run: Option<i64>,
+    started: SystemTime,
+    trouble: Option<Instant>,
+    said: bool,
+    chores_at: Instant,
+}
+
+struct Loss {
+    at: SystemTime,
+    spans: u64,
+    reason: LossReason,
+}
+
+impl Keeper {
+    pub(super) fn open(
+        settings: StoreSettings,
+        intake: Intake,
+        warn: Warn,
+    ) -> Result<Self, OpenError> {
+        let lock = Lock::take(&settings.path)?;
+        let now = Instant::now();
+        let mut keeper = Self {
+            settings,
+            warn,
+            intake,
+            _lock: lock,
+            file: None,
+            identity: None,
+            small: Vec::new(),
+            backlog: Vec::new(),
+            losses: Vec::new(),
+            run: None,
+            started: SystemTime::now(),
+            trouble: None,
+            said: false,
+            chores_at: now,
+        };
+        match keeper.open_file() {
+            Ok(Kind::Newer) => return Err(OpenError::Newer(keeper.settings.path)),
+            Ok(Kind::Foreign) => return Err(OpenError::Foreign(keeper.settings.path)),
+            Ok(Kind::New | Kind::Ours) => {}
+            Err(error) => keeper.failed(&error, now),
+        }
+        Ok(keeper)
+    }
+
+    /// Until nothing more comes in.
+    pub(super) fn run(mut self) {
+        loop {
+            let Handover {
+                encoder,
+                flushes,
+                turned_away,
+                closed,
+            } = self.intake.wait(self.patience(Instant::now()));
+            if turned_away > 0 {
+                self.lose(turned_away, LossReason::TurnedAway);
+            }
+            if encoder.len() > 0 {
+                self.backlog.push(encoder.finish());
+            }
+            self.tend(Instant::now(), closed || !flushes.is_empty());
+            for done in flushes {
+                done.send(()).ok();
+            }
+            if closed {
+                return;
+            }
+        }
+    }
+
+    fn patience(&self, now: Instant) -> Duration {
+        let next = self.trouble.unwrap_or(self.chores_at).min(self.chores_at);
+        next.saturating_duration_since(now)
+    }
+
+    fn tend(&mut self, now: Instant, hurry: bool) {
+        if self.trouble.is_some_and(|until| now < until) && !hurry {
+            return self.shorten_backlog();
+        }
+        match self.attempt(now) {
+            Ok(()) => self.works_again(),
+            Err(error) => self.failed(&error, now),
+        }
+    }
+
+    fn attempt(&mut self, now: Instant) -> rusqlite::Result<()> {
+        let is_there = file::identity(&self.settings.path) == self.identity;
+        if !is_there {
+            // Somebody has taken the file away: what is written to it now, nobody would ever read.
+            self.file = None;
+        }
+        if self.intake.take_damage() {
+            self.look_for_damage()?;
+        }
+        if self.file.is_none() {
+            self.open_file()?;
+        }
+        self.write(now)?;
+        if self.is_merge_due(now) {
+            self.merge()?;
+        }
+        if now >= self.chores_at {
+            self.chores_at = now + CHORES;
+            self.chores()?;
+        }
+        Ok(())
+    }
+
+    fn open_file(&mut self) -> rusqlite::Result<Kind> {
+        let path = self.settings.path.clone();
+        let (connection, kind) = file::open(&path)?;
+        if matches!(kind, Kind::Newer | Kind::Foreign) {
+            return Ok(kind);
+        }
+        let now = Instant::now();
+        let seen = nanos(SystemTime::now());
+        connection.execute(
+            "INSERT OR IGNORE INTO fact VALUES ('kept_since', ?1)",
+            [seen],
+        )?;
+        connection.execute(
+            "INSERT INTO run (started, seen) VALUES (?1, ?2)",
+            [nanos(self.started), seen],
+        )?;
+        self.run = Some(connection.last_insert_rowid());
+        self.small = connection
+            .prepare("SELECT id, spans FROM block WHERE merged = 0 ORDER BY id")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, now)))?
+            .collect::<rusqlite::Result<_>>()?;
+        self.identity = file::identity(&path);
+        self.file = Some(connection);
+        Ok(kind)
+    }
+
+    /// Everything that waits, in one transaction.
+    fn write(&mut self, now: Instant) -> rusqlite::Result<()> {
+        if self.backlog.is_empty() && self.losses.is_empty() {
+            return Ok(());
+        }
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let transaction = file.transaction()?;
+        let mut small = Vec::with_capacity(self.backlog.len());
+        for block in &self.backlog {
+            let id = insert(&transaction, block, false)?;
+            small.push((id, block.head.spans(), now));
+        }
+        for Loss { at, spans, reason } in &self.losses {
+            transaction.execute(
+                "INSERT INTO loss (first, last, spans, reason) VALUES (?1, ?1, ?2, ?3)",
+                params![nanos(*at), spans, reason.as_str()],
+            )?;
+        }
+        transaction.commit()?;
+        self.backlog.clear();
+        self.losses.clear();
+        self.small.extend(small);
+        Ok(())
+    }
+
+    fn is_merge_due(&self, now: Instant) -> bool {
+        let spans: u64 = self.small.iter().map(|(_, spans, _)| spans).sum();
+        let waits = |(_, _, since): &(i64, u64, Instant)| now.duration_since(*since);
+        spans >= MERGE_SPANS
+            || self.small.len() >= MERGE_BLOCKS
+            || self.small.first().is_some_and(|s| waits(s) >= MERGE_AFTER)
+    }
+
+    fn merge(&mut self) -> rusqlite::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let transaction = file.transaction()?;
+        let mut compressed = Vec::with_capacity(self.small.len());
+        {
+            let mut bytes = transaction.prepare("SELECT bytes FROM content WHERE block = ?1")?;
+            for (id, _, _) in &self.small {
+                compressed.extend(bytes.query_row([id], |row| row.get(0)).optional()?);
+            }
+        }
+        let (blocks, unreadable) = merge(&compressed);
+        for block in &blocks {
+            insert(&transaction, block, true)?;
+        }
+        for (id, _, _) in &self.small {
+            delete(&transaction, *id)?;
+        }
+        transaction.commit()?;
+        self.small.clear();
+        if unreadable > 0 {
+            self.lose(unreadable as u64, LossReason::Damaged);
+        }
+        Ok(())
+    }
+
+    fn chores(&mut self) -> rusqlite::Result<()> {
+        let now = SystemTime::now();
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let (keep, max_size) = (self.settings.keep, self.settings.max_size);
+        let transaction = file.transaction()?;
+        if let Some(run) = self.run {
+            transaction.execute(
+                "UPDATE run SET seen = ?1 WHERE id = ?2",
+                params![nanos(now), run],
+            )?;
+        }
+        let oldest = now.checked_sub(keep).map_or(0, nanos);
+        transaction.execute("DELETE FROM loss WHERE last < ?1", [oldest])?;
+        transaction.execute(
+            "DELETE FROM loss WHERE id <= (SELECT max(id) FROM loss) - ?1",
+            [LOSSES],
+        )?;
+        transaction.execute("DELETE FROM run WHERE seen < ?1", [oldest])?;
+        let mut gone = prune(&transaction, "last < ?1", oldest)?;
+        while used(&transaction)? > max_size {
+            let some = prune(
+                &transaction,
+                "id IN (SELECT id FROM block ORDER BY last LIMIT ?1)",
+                PRUNE.cast_unsigned(),
+            )?;
+            if some.is_empty() {
+                break;
+            }
+            gone.extend(some);
+        }
+        transaction.commit()?;
+        self.small.retain(|(id, _, _)| !gone.contains(id));
+        give_back(file)
+    }
+
+    /// A reader cannot read. If that is because of the file, this says so as an error.
+    fn look_for_damage(&mut self) -> rusqlite::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        // What is in memory is not what is on the disk.
+        let fresh = Connection::open(&self.settings.path)?;
+        for connection in [file, &fresh] {
+            for table in [
+                "SELECT head FROM block",
+                "SELECT length(bytes) FROM content",
+            ] {
+                let mut rows = connection.prepare(table)?;
+                let mut rows = rows.query([])?;
+                while rows.next()?.is_some() {}
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error, now: Instant) {
+        self.trouble = Some(now + RETRY);
+        let path = self.settings.path.display().to_string();
+        if file::is_damage(error) {
+            self.file = None;
+            self.small.clear();
+            match file::set_aside(&self.settings.path, SystemTime::now()) {
+                Ok(aside) => (self.warn)(&format!(
+                    "the traces in {path} are damaged ({error}): they are set aside as {}, and a new file is begun",
+                    aside.display()
+                )),
+                Err(why) => self.say(&format!(
+                    "the traces in {path} are damaged ({error}) and cannot be set aside: {why}"
+                )),
+            }
+            self.trouble = None;
+            self.chores_at = now;
+        } else {
+            self.say(&format!(
+                "traces cannot be stored in {path}: {error}; it is tried again, and what does not fit into memory until then is lost"
+            ));
+        }
+        self.shorten_backlog();
+    }
+
+    /// Once: a disk that is full for a day is one piece of news.
+    fn say(&mut self, text: &str) {
+        if !self.said {
+            self.said = true;
+            (self.warn)(text);
+        }
+    }
+
+    fn works_again(&mut self) {
+        self.trouble = None;
+        if std::mem::take(&mut self.said) {
+            let path = self.settings.path.display();
+            (self.warn)(&format!("traces are stored in {path} again"));
+        }
+    }
+
+    fn shorten_backlog(&mut self) {
+        let mut size: usize = self.backlog.iter().map(|block| block.bytes.len()).sum();
+        let mut surplus = 0;
+        while size > BACKLOG && surplus < self.backlog.len() {
+            size -= self.backlog.get(surplus).map_or(0, |b| b.bytes.len());
+            surplus += 1;
+        }
+        let lost = self.backlog.drain(..surplus).map(|b| b.head.spans()).sum();
+        if lost > 0 {
+            self.lose(lost, LossReason::Unwritten);
+        }
+    }
+
+    /// One row a minute and reason is enough.
+    fn lose(&mut self, spans: u64, reason: LossReason) {
+        let at = SystemTime::now();
+        let same = self.losses.iter_mut().find(|loss| {
+            loss.reason == reason
+                && at.duration_since(loss.at).unwrap_or_default() < Duration::from_secs(60)
+        });
+        match same {
+            Some(loss) => loss.spans += spans,
+            None => self.losses.push(Loss { at, spans, reason }),
+        }
+    }
+}
+
+fn insert(to: &Connection, block: &Block, merged: bool) -> rusqlite::Result<i64> {
+    let head = serde_json::to_string(&block.head).unwrap_or_default();
+    to.prepare_cached("INSERT INTO block (last, spans, merged, head) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![block.head.last(), block.head.spans(), merged, head])?;
+    let id = to.last_insert_rowid();
+    let fingerprints: Vec<u8> = block
+        .fingerprints
+        .iter()
+        .flat_map(|fingerprint| fingerprint.to_le_bytes())
+        .collect();
+    to.prepare_cached("INSERT INTO content VALUES (?1, ?2, ?3)")?
+        .execute(params![id, fingerprints, block.bytes])?;
+    Ok(id)
+}
+
+fn delete(from: &Connection, id: i64) -> rusqlite::Result<()> {
+    for table in [
+        "DELETE FROM block WHERE id = ?1",
+        "DELETE FROM content WHERE block = ?1",
+    ] {
+        from.prepare_cached(table)?.execute([id])?;
+    }
+    Ok(())
+}
+
+/// Deletes blocks, and remembers that there is no telling any more what was before them.
+fn prune(from: &Connection, which: &str, number: u64) -> rusqlite::Result<Vec<i64>> {
+    let found: Vec<(i64, u64)> = from
+        .prepare(&format!("SELECT id, last FROM block WHERE {which}"))?
+        .query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (id, _) in &found {
+        delete(from, *id)?;
+    }
+    if let Some(newest) = found.iter().map(|(_, last)| last).max() {
+        from.execute(
+            "UPDATE fact SET value = max(value, ?1) WHERE key = 'kept_since'",
+            [newest],
+        )?;
+    }
+    Ok(found.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Bytes that hold something.
+fn used(file: &Connection) -> rusqlite::Result<u64> {
+    let number = |name| file.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+    let pages = number("page_count")?.saturating_sub(number("freelist_count")?);
+    Ok(pages * number("page_size")?)
+}
+
+/// Free pages are filled again before the file grows, so only many of them are given back.
+fn give_back(file: &Connection) -> rusqlite::Result<()> {
+    let free: i64 = file.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free < 2 * PAGES {
+        return Ok(());
+    }
+    // A page is given back with each row that is read.
+    let mut statement = file.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
