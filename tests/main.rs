@@ -13,6 +13,7 @@ mod channels;
 mod command_line;
 mod configuration;
 mod conformance;
+mod faults;
 mod incidents;
 mod live;
 mod real_servers;

@@ -114,6 +114,8 @@ struct Row {
     silence_to: Option<f64>,
     asked_at: Option<f64>,
     #[serde(default)]
+    later_on_its_way: bool,
+    #[serde(default)]
     usual_lag: f64,
     #[serde(default)]
     clock: Clock,
@@ -313,6 +315,7 @@ impl Row {
             },
             silence_to: at(self.silence_to.or(self.last_asking).unwrap_or(last_asking)),
             asked_at: at(self.asked_at.unwrap_or(LAST_ASKING)),
+            later_on_its_way: self.later_on_its_way,
             usual_lag: Duration::from_secs_f64(self.usual_lag),
             clock: ClockSkew {
                 by: Duration::from_secs_f64(self.clock.ahead + self.clock.behind),

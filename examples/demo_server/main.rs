@@ -16,6 +16,7 @@
 //! An interrupt flushes the spans, any other end loses the last second of them.
 
 mod call;
+mod clock;
 mod fault;
 mod tools;
 
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::call::Call;
+use crate::clock::{ByClock, Clock};
 use crate::fault::Fault;
 use crate::tools::Tools;
 
@@ -78,6 +80,12 @@ struct Options {
     /// Hand out no sessions
     #[arg(long)]
     stateless: bool,
+    /// Its spans tell of a clock that is this far ahead, such as 90s
+    #[arg(long, value_parser = humantime::parse_duration)]
+    clock_ahead: Option<Duration>,
+    /// Its spans tell of a clock that is this far behind
+    #[arg(long, value_parser = humantime::parse_duration, conflicts_with = "clock_ahead")]
+    clock_behind: Option<Duration>,
     /// Serve standard input and output instead
     #[arg(long)]
     stdio: bool,
@@ -91,7 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         server.waiting().await?;
         return Ok(());
     }
-    let traces = tracer_provider(&options.service)?;
+    let traces = tracer_provider(&options)?;
     let served = serve(&options, traces.tracer("demo_server"));
     let interrupted = tokio::signal::ctrl_c();
     tokio::select! {
@@ -102,8 +110,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn tracer_provider(service: &str) -> Result<SdkTracerProvider, Box<dyn Error>> {
-    let resource = Resource::builder().with_service_name(service.to_owned());
+impl Options {
+    fn clock(&self) -> Clock {
+        match (self.clock_ahead, self.clock_behind) {
+            (_, Some(by)) => Clock::Behind(by),
+            (by, None) => Clock::Ahead(by.unwrap_or_default()),
+        }
+    }
+}
+
+fn tracer_provider(options: &Options) -> Result<SdkTracerProvider, Box<dyn Error>> {
+    let resource = Resource::builder().with_service_name(options.service.clone());
     let provider = SdkTracerProvider::builder().with_resource(resource.build());
     if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_none() {
         return Ok(provider.build());
@@ -114,6 +131,10 @@ fn tracer_provider(service: &str) -> Result<SdkTracerProvider, Box<dyn Error>> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .build()?;
+    let exporter = ByClock {
+        exporter,
+        clock: options.clock(),
+    };
     let mut batches = BatchConfigBuilder::default();
     if std::env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none() {
         batches = batches.with_scheduled_delay(EXPORT_DELAY);

@@ -41,6 +41,14 @@ impl<'e> Bench<'e> {
             .map_or("the server", Text::as_str)
     }
 
+    /// Up to when what was sent has arrived, but for the exporter's lag: our own spans tell.
+    pub(super) fn arrived_until(&self) -> SystemTime {
+        match self.evidence.later_on_its_way {
+            true => self.evidence.gap.to,
+            false => self.evidence.asked_at,
+        }
+    }
+
     pub(super) fn first_failure(&self) -> Option<SystemTime> {
         self.evidence.failed.first().map(|probe| probe.started_at)
     }

@@ -7,7 +7,7 @@ use super::asking::Asking;
 use super::backend::{Answer, Api, Backend, BackendSpan, Question, Unavailable};
 use super::clock::clock_skew;
 use super::search::Search;
-use super::service::{by_trace, candidates, learnt_service};
+use super::service::{by_trace, candidates, in_its_place, learnt_service};
 use super::span::{is_own, server_span};
 use crate::model::{
     BackendState, Case, ClockSkew, Coverage, Evidence, FailedProbe, Layer, OperationKind,
@@ -48,6 +48,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     };
     let mut failed_traces = by_trace(&ids, traces);
     let passed_traces = failed_traces.split_off(failed.len());
+    let chosen = failed.len();
     let failed = drop_too_young(failed, &failed_traces, now);
     let service = api.service(case.service.as_ref()).or_else(|| {
         learnt_service(&passed_traces).map(|name| ServiceName {
@@ -55,6 +56,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
             attributes: BTreeMap::new(),
         })
     });
+    let service = service.map(|service| in_its_place(service, &passed_traces));
     let (mut baseline, gap) = windows(case, &failed, now);
     let mut silence_to = silence_end(case, gap, now);
     let skew = service.as_ref().map_or(ClockSkew::NONE, |service| {
@@ -141,6 +143,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         gap,
         silence_to,
         asked_at: now,
+        later_on_its_way: failed.len() < chosen,
         usual_lag: case.usual_lag,
         clock: skew,
         shares_our_network: api.shares_our_network(),

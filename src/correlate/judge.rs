@@ -6,12 +6,15 @@
 use std::time::Duration;
 
 use super::bench::{
-    Bench, EXPECTED_NEEDED, JOINED_NEEDED, counted, is_gateway_status, outlasts, requests,
+    Bench, EXPECTED_NEEDED, EXPORT_LAG, JOINED_NEEDED, counted, is_gateway_status, outlasts,
+    requests,
 };
 use crate::model::{
     BackendState, Coverage, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan, SpanKind,
     Text, Verdict, spoken,
 };
+
+const GATEWAY_TIMEOUT: u16 = 504;
 
 /// Last spans that have to be errors for the application to be blamed.
 const LAST_ERRORS: usize = 3;
@@ -243,11 +246,11 @@ impl Bench<'_> {
                 "the trace backend keeps only a part of what there was ({why}), so that its silence proves nothing"
             ));
         }
-        let lag = self.evidence.usual_lag;
+        let lag = self.evidence.usual_lag.max(EXPORT_LAG);
         let failed = self.evidence.failed.first();
-        if failed.is_some_and(|first| self.evidence.asked_at < first.ended_at + lag) {
+        if failed.is_some_and(|first| self.arrived_until() < first.ended_at + lag) {
             return unproven(format!(
-                "it is too early: the spans of {} usually come {} late, and there may be some of after the failure",
+                "it is too early: spans of {} may come {} late, and there may be some of after the failure",
                 self.service(),
                 spoken(lag)
             ));
@@ -271,7 +274,10 @@ impl Bench<'_> {
     /// Rule 7.
     fn no_trace(&self) -> Option<Match> {
         let last = self.evidence.failed.last()?;
-        let in_front = last.http_status.filter(|status| is_gateway_status(*status));
+        // 504: it reached something that did not answer. A server that hangs leaves no span either.
+        let in_front = last
+            .http_status
+            .filter(|status| is_gateway_status(*status) && *status != GATEWAY_TIMEOUT);
         let how = match (last.layer, in_front) {
             // Who never got past a proxy of ours knows nothing of the server.
             (Layer::Transport, _) if last.at_proxy => return None,
@@ -306,7 +312,10 @@ impl Bench<'_> {
             .last()
             .is_some_and(|probe| probe.answered);
         let at_proxy = self.evidence.failed.last().is_some_and(|p| p.at_proxy);
-        let why = if at_proxy {
+        let status = self.evidence.failed.last().and_then(|p| p.http_status);
+        let why = if status == Some(GATEWAY_TIMEOUT) {
+            "something in front waited in vain (HTTP 504), and there is no trace: the server may be gone, or hang"
+        } else if at_proxy {
             "our proxy let nothing through, so that the server's silence says nothing of it"
         } else if answered {
             "something answered without leaving a trace of itself"

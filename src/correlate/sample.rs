@@ -51,6 +51,7 @@ pub(super) fn evidence() -> impl Strategy<Value = Evidence> {
                 },
                 silence_to: at(gap + 10),
                 asked_at: at(gap + 20),
+                later_on_its_way: false,
                 usual_lag: Duration::ZERO,
                 clock: ClockSkew::NONE,
                 shares_our_network: shared && ever,

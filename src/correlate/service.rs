@@ -8,6 +8,13 @@ use super::budget::Claim;
 use super::span::{has_mcp_attributes, is_foreign_mcp, is_health_check, is_own};
 use crate::model::{ServiceName, SpanKind, Text, TraceId, Window};
 
+/// Resource attributes by which two deployments of one service are told apart.
+const PLACES: [&str; 3] = [
+    "deployment.environment.name",
+    "deployment.environment",
+    "service.namespace",
+];
+
 /// Joined traces that have to name the same service before it counts as the target's.
 const JOINED_TO_LEARN: usize = 3;
 
@@ -108,6 +115,30 @@ pub(super) fn learnt_service(traces: &[Vec<BackendSpan>]) -> Option<String> {
     }
 }
 
+/// With the environment and namespace that its spans in `traces` tell of, so that another deployment of the same name is
+/// not taken for it. What the user has named is left as it is.
+pub(super) fn in_its_place(service: ServiceName, traces: &[Vec<BackendSpan>]) -> ServiceName {
+    if !service.attributes.is_empty() {
+        return service;
+    }
+    let spans: Vec<_> = traces
+        .iter()
+        .flatten()
+        .filter(|span| !is_own(span) && span.service == service.name)
+        .collect();
+    let place = |key: &str| {
+        let told = spans.first()?.resource.get(key)?;
+        let by_all = spans
+            .iter()
+            .all(|span| span.resource.get(key) == Some(told));
+        by_all.then(|| (key.to_owned(), told.clone()))
+    };
+    ServiceName {
+        attributes: PLACES.into_iter().filter_map(place).collect(),
+        name: service.name,
+    }
+}
+
 /// Services with spans in our traces that may or may not be the target's.
 pub(super) fn candidates(
     traces: &[Vec<BackendSpan>],
@@ -122,4 +153,62 @@ pub(super) fn candidates(
         .filter(|span| !is_own(span) && span.kind == SpanKind::Server)
         .map(|span| Text::new(&span.service))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::model::SpanId;
+
+    fn span(service: &str, resource: &[(&str, &str)]) -> BackendSpan {
+        let pairs = resource.iter();
+        BackendSpan {
+            trace_id: TraceId([1; 16]),
+            span_id: SpanId([1; 8]),
+            parent: None,
+            service: service.to_owned(),
+            name: "tools/list".to_owned(),
+            kind: SpanKind::Server,
+            start: SystemTime::UNIX_EPOCH,
+            duration: Duration::ZERO,
+            is_error: false,
+            message: None,
+            tags: HashMap::new(),
+            resource: pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    fn named(attributes: &[(&str, &str)]) -> ServiceName {
+        let pairs = attributes.iter();
+        ServiceName {
+            name: "weather".to_owned(),
+            attributes: pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_told_by_what_all_of_its_spans_agree_on() {
+        let env = ("deployment.environment.name", "prod");
+        let of_prod = span(
+            "weather",
+            &[env, ("host.name", "a"), ("service.namespace", "x")],
+        );
+        let elsewhere = span("weather", &[env, ("service.namespace", "y")]);
+        let in_front = span("gateway", &[("deployment.environment.name", "edge")]);
+        let found = in_its_place(
+            named(&[]),
+            &[vec![of_prod.clone(), in_front], vec![elsewhere]],
+        );
+        assert_eq!(found, named(&[env]));
+        // The user knows better, and nothing is known without spans.
+        let user = named(&[("service.namespace", "z")]);
+        assert_eq!(in_its_place(user.clone(), &[vec![of_prod]]), user);
+        assert_eq!(in_its_place(named(&[]), &[]), named(&[]));
+    }
 }

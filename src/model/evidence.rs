@@ -230,6 +230,10 @@ pub struct Evidence {
     /// When the backend was asked.
     #[serde(with = "instant")]
     pub asked_at: SystemTime,
+    /// Failed probes were left out for being so young that not even our own spans of them are there: what was sent since
+    /// the gap's end is still on its way.
+    #[serde(default)]
+    pub later_on_its_way: bool,
     /// How late the server's spans usually are, where that was measured: what is younger may still be on its way.
     #[serde(with = "span")]
     pub usual_lag: Duration,

@@ -2,7 +2,9 @@
 //
 //	server -addr 127.0.0.1:8000 [-stateless]
 //	server -stdio
+//	OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 server -addr 127.0.0.1:8000 -control 127.0.0.1:8001
 //
+// With that variable its requests leave spans; see traced.go, which also has the ways in which it can be told to fail.
 // Streamable HTTP is at /mcp. GET /__sessions answers {"sessions": N}, the sessions that the
 // SDK still holds, so that a test can see whether a prober ended its own.
 package main
@@ -13,6 +15,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"os"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -20,6 +23,7 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8000", "where to listen")
 	stateless := flag.Bool("stateless", false, "serve without sessions")
+	controlAddr := flag.String("control", "127.0.0.1:0", "where to listen for how to fail")
 	stdio := flag.Bool("stdio", false, "serve on stdin and stdout")
 	flag.Parse()
 
@@ -31,10 +35,15 @@ func main() {
 		return
 	}
 
-	http.Handle("/mcp", mcp.NewStreamableHTTPHandler(
+	var handler http.Handler = mcp.NewStreamableHTTPHandler(
 		func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{Stateless: *stateless},
-	))
+	)
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" {
+		control(*controlAddr)
+		handler = traced(server, handler)
+	}
+	http.Handle("/mcp", handler)
 	http.HandleFunc("GET /__sessions", func(w http.ResponseWriter, _ *http.Request) {
 		count := 0
 		for range server.Sessions() {

@@ -22,7 +22,7 @@ class Verifier:
         return AccessToken(token=token, client_id="tests", scopes=["mcp"])
 
 
-def new_server(args: argparse.Namespace) -> MCPServer:
+def new_server(args: argparse.Namespace, verifier: type[Verifier] = Verifier) -> MCPServer:
     guard = {}
     if args.mode == "guarded":
         here = f"http://127.0.0.1:{args.port}"
@@ -33,7 +33,7 @@ def new_server(args: argparse.Namespace) -> MCPServer:
             required_scopes=["mcp"],
             validate_token_resource=False,
         )
-        guard = {"auth": auth, "token_verifier": Verifier()}
+        guard = {"auth": auth, "token_verifier": verifier()}
     server = MCPServer("python-sdk-server", version="1.0.0", log_level="WARNING", **guard)
     server.custom_route("/__sessions", methods=["GET"])(sessions)
 
@@ -71,4 +71,5 @@ def main() -> None:
         )
 
 
-main()
+if __name__ == "__main__":
+    main()

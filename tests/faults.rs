@@ -1,0 +1,56 @@
+//! The labelled matrix: real servers with real tracing, really broken, and which verdicts are right for each fault.
+//!
+//! `data/faults` has a file for each fault. All faults of a backend are played at the same time, in a network of their own:
+//! one `watch` for those that share the backend, one for each that breaks the backend itself.
+
+mod backend;
+mod fault;
+mod front;
+mod network;
+mod others;
+mod scene;
+mod server;
+mod wire;
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use fault::{Fault, Kind};
+use network::{Network, in_a_network_of_our_own};
+
+/// A backend's matrix keeps the machine busy: one after the other.
+static TURN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn every_verdict_on_every_fault_is_right_with_jaeger() {
+    every_verdict_is_right(Kind::Jaeger);
+}
+
+fn every_verdict_is_right(kind: Kind) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    in_a_network_of_our_own(|network| {
+        let complaints = complaints(kind, network);
+        assert!(
+            complaints.is_empty(),
+            "{} wrong:\n\n{}",
+            complaints.len(),
+            complaints.join("\n\n")
+        );
+    });
+}
+
+fn complaints(kind: Kind, network: &Network) -> Vec<String> {
+    let faults = Fault::all(kind);
+    let (own, shared): (Vec<_>, Vec<_>) = faults.iter().partition(|fault| fault.backend.is_some());
+    let own = own.into_iter().map(|fault| (fault.backend, vec![fault]));
+    thread::scope(|scope| {
+        let scenes: Vec<_> = own
+            .chain([(None, shared)])
+            .map(|(own, faults)| scope.spawn(move || scene::play(kind, own, &faults, network)))
+            .collect();
+        let played = scenes.into_iter().map(|scene| scene.join());
+        played
+            .flat_map(|scene| scene.expect("a scene is played to its end"))
+            .collect()
+    })
+}

@@ -1,0 +1,245 @@
+//! Servers under one `watch`, all broken at the same time.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use super::backend::{Backend, Collector};
+use super::fault::{Fault, Kind, Own, Spans};
+use super::front::{Front, Toxiproxy};
+use super::network::{NEAR, Network};
+use super::others::Others;
+use super::server::{Plan, Server};
+use crate::support::{Watch, free_port};
+
+/// So long do all leave spans.
+const HEALTHY: Duration = Duration::from_secs(6);
+
+/// So long is what is broken early broken before the rest: as many probes as are looked at, and longer than a span may be
+/// late, so that the passed probes before the fault count.
+const EARLY: Duration = Duration::from_secs(15);
+
+/// What every server of a scene shares.
+struct Stage<'n> {
+    backend: Backend,
+    lagging: Option<Collector>,
+    toxiproxy: Toxiproxy,
+    network: &'n Network,
+    /// Where OTLP is taken for those on the other end of the cable.
+    near_otlp: u16,
+}
+
+/// A fault's server with all that belongs to it.
+struct Target<'s> {
+    fault: &'s Fault,
+    server: Server,
+    front: Option<Front<'s>>,
+    table: String,
+    database: Option<TcpListener>,
+    _twin: Option<Server>,
+    _others: Option<Others>,
+}
+
+/// Plays faults that share a backend, and complains about wrong verdicts.
+pub(super) fn play(
+    kind: Kind,
+    own: Option<Own>,
+    faults: &[&Fault],
+    network: &Network,
+) -> Vec<String> {
+    let started = std::time::Instant::now();
+    let stage = Stage::set(kind, own, faults, network);
+    let targets: Vec<Target> = thread::scope(|scope| {
+        let starting: Vec<_> = faults
+            .iter()
+            .map(|fault| scope.spawn(|| stage.start(fault)))
+            .collect();
+        starting
+            .into_iter()
+            .map(|one| one.join().unwrap())
+            .collect()
+    });
+    println!("TIMING servers {:?}", started.elapsed());
+    let watch = stage.watch(&targets);
+    for fault in faults {
+        watch.until_state(&fault.name, "up");
+    }
+    println!("TIMING up {:?}", started.elapsed());
+    thread::sleep(HEALTHY);
+    for target in &targets {
+        target.each(&target.fault.early, &stage, &watch);
+    }
+    thread::sleep(EARLY);
+    println!("TIMING broken {:?}", started.elapsed());
+    thread::scope(|scope| {
+        for target in &targets {
+            scope.spawn(|| target.each(&target.fault.broken, &stage, &watch));
+        }
+    });
+    for target in targets.iter().filter(|target| !target.fault.stays_up) {
+        watch.until_verdict(&target.fault.name);
+    }
+    println!("TIMING judged {:?}", started.elapsed());
+    targets
+        .iter()
+        .filter_map(|target| complaint(target.fault, kind, &watch))
+        .collect()
+}
+
+impl<'n> Stage<'n> {
+    fn set(kind: Kind, own: Option<Own>, faults: &[&Fault], network: &'n Network) -> Self {
+        let backend = Backend::start(kind, own);
+        let lags = faults.iter().any(|fault| fault.spans == Spans::Lagging);
+        let (toxiproxy, near_otlp) = (Toxiproxy::start(), free_port());
+        toxiproxy.add("near", &format!("{NEAR}:{near_otlp}"), backend.otlp());
+        Self {
+            lagging: lags.then(|| backend.lagging()),
+            backend,
+            toxiproxy,
+            network,
+            near_otlp,
+        }
+    }
+
+    fn start<'s>(&'s self, fault: &'s Fault) -> Target<'s> {
+        let is_far = fault.front == Some(super::fault::Front::Network);
+        let otlp = match fault.spans {
+            Spans::Nowhere => None,
+            Spans::Lagging => self.lagging.as_ref().map(|collector| collector.otlp),
+            Spans::Straight if is_far => Some(self.near_otlp),
+            Spans::Straight => Some(self.backend.otlp()),
+        };
+        let database = fault.database.then(database);
+        let plan = Plan {
+            program: fault.server,
+            service: &fault.name,
+            arguments: &fault.arguments,
+            environment: &fault.environment,
+            otlp,
+            database: database.as_ref().map(|d| d.local_addr().unwrap().port()),
+            far: is_far.then_some(self.network),
+        };
+        let server = Server::start(&plan);
+        let twin = fault.twin.as_ref().map(|environment| {
+            Server::start(&Plan {
+                environment,
+                ..plan
+            })
+        });
+        let called = twin.as_ref().map_or(server.port, |twin| twin.port);
+        let others = fault.others.as_ref();
+        let others = others.map(|method| Others::start(called, method));
+        let direct = format!("http://127.0.0.1:{}/mcp", server.port);
+        let (front, url, keys) = match fault.front {
+            None => (None, direct, String::new()),
+            Some(kind) => {
+                let (front, url, keys) = Front::start(
+                    kind,
+                    &fault.name,
+                    server.port,
+                    &self.toxiproxy,
+                    self.network,
+                );
+                (Some(front), url, keys)
+            }
+        };
+        let table = format!(
+            "[[server]]\nname = \"{}\"\nurl = \"{url}\"\n{keys}{}\n",
+            fault.name, fault.target
+        );
+        Target {
+            fault,
+            server,
+            front,
+            table,
+            database,
+            _twin: twin,
+            _others: others,
+        }
+    }
+
+    fn watch(&self, targets: &[Target]) -> Watch {
+        let tables: String = targets.iter().map(|target| target.table.as_str()).collect();
+        Watch::start(&format!(
+            "[defaults]\nevery = \"1s\"\ntimeout = \"2s\"\n\
+             [alerting]\nconfirm = 1\nconfirm_delay = \"300ms\"\n\
+             {}window = \"40s\"\nrecheck = [\"4s\", \"9s\", \"16s\"]\n{tables}",
+            self.backend.tables()
+        ))
+    }
+}
+
+impl Target<'_> {
+    /// Takes one step after the other.
+    fn each(&self, steps: &[String], stage: &Stage, watch: &Watch) {
+        for step in steps {
+            let words: Vec<_> = step.split(' ').collect();
+            match words.as_slice() {
+                ["signal", name] => self.server.signal(name),
+                ["control", mode] => self.server.control(mode),
+                ["front", mode] => self.front.as_ref().expect("a front").fail(mode),
+                ["backend", name] => stage.backend.signal(name),
+                ["collector", name] => stage.backend.signal_collector(name),
+                ["database", "gone"] => self.close_database(),
+                ["until", state] => drop(watch.until_state(&self.fault.name, state)),
+                _ => panic!("{}: nobody knows how to {step:?}", self.fault.name),
+            }
+        }
+    }
+
+    /// Nobody accepts any more, and the queue is as short as it can be: what connects is refused.
+    fn close_database(&self) {
+        let database = self.database.as_ref().expect("a database");
+        rustix::net::shutdown(database, rustix::net::Shutdown::Both).unwrap();
+    }
+}
+
+/// Takes connections, and that is all.
+fn database() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let accepting = listener.try_clone().unwrap();
+    thread::spawn(move || while accepting.accept().is_ok() {});
+    listener
+}
+
+/// What is wrong with the verdicts on a fault, those that were not the last ones included.
+fn complaint(fault: &Fault, kind: Kind, watch: &Watch) -> Option<String> {
+    let right = fault.right(kind);
+    let told: Vec<_> = watch
+        .lines()
+        .into_iter()
+        .filter(|line| line["event"] == "verdict" && line["name"] == *fault.name)
+        .map(|line| {
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            (text("verdict"), line["provisional"] == true, text("reason"))
+        })
+        .collect();
+    for (verdict, provisional, reason) in &told {
+        let mark = if *provisional { " (provisional)" } else { "" };
+        println!("{kind:?} {}: {verdict}{mark}: {reason}", fault.name);
+    }
+    let mut wrong: BTreeSet<String> = told
+        .iter()
+        // It is honest to say that nothing is known yet.
+        .filter(|(verdict, provisional, _)| !*provisional || verdict != "inconclusive")
+        .filter(|(verdict, ..)| !right.contains(verdict.as_str()))
+        .map(|(verdict, provisional, reason)| {
+            format!("{verdict} (provisional: {provisional}): {reason}")
+        })
+        .collect();
+    if fault.stays_up {
+        let state = watch.status(&fault.name)["state"].clone();
+        if state != "up" {
+            wrong.insert(format!("it is {state}"));
+        }
+    }
+    (!wrong.is_empty()).then(|| {
+        format!(
+            "{kind:?}, {}: {}\n  right: {right:?}\n  was:   {}",
+            fault.name,
+            fault.says,
+            wrong.into_iter().collect::<Vec<_>>().join("\n         ")
+        )
+    })
+}
