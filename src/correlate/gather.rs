@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use super::asking::Asking;
-use super::backend::{Answer, Api, Backend, BackendSpan, Question, Unavailable};
+use super::backend::{Backend, BackendSpan, Question};
 use super::clock::{Skew, clock_skew};
+use super::heard::Heard;
 use super::search::Search;
 use super::service::{by_trace, candidates, learnt_service};
 use super::span::{is_own, server_span};
 use crate::model::{
-    BackendState, Case, Coverage, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
+    BackendState, Case, Evidence, FailedProbe, Layer, OperationKind, PassedProbe, Reason,
     ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
@@ -31,36 +32,9 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let probes = || failed.iter().chain(&passed);
     let ids: Vec<_> = probes().map(|probe| probe.trace_id).collect();
     let around = around(probes(), case, now);
-    let mut state = BackendState::Answered;
-    let mut coverage = Coverage::Full;
-    let mut at_once = None;
-    let traces = match all_at_once(case, api, &ids, &failed, around, asking, now).await {
-        Some(Ok(answer)) => {
-            coverage = answer.coverage;
-            let of_service = answer.spans.clone();
-            at_once = Some(of_service);
-            Ok(answer.spans)
-        }
-        Some(Err(why)) => Err(why),
-        None => api.traces(&ids, around, asking).await.map(|answer| {
-            if let Some(cut) = answer.cut {
-                state = BackendState::Truncated(cut);
-            }
-            // Of what was kept of an earlier time nothing follows for the gap; of a sample it does.
-            if let Coverage::Sampled(_) = &answer.coverage {
-                coverage = answer.coverage;
-            }
-            answer.spans
-        }),
-    };
-    let traces = match traces {
-        Ok(spans) => spans,
-        Err(why) => {
-            state = BackendState::Unavailable(why);
-            Vec::new()
-        }
-    };
-    let mut failed_traces = by_trace(&ids, traces);
+    let everything = everything(case, &ids, &failed, around, now);
+    let mut heard = Heard::of_traces(api, &ids, around, everything, asking).await;
+    let mut failed_traces = by_trace(&ids, &heard.spans);
     let passed_traces = failed_traces.split_off(failed.len());
     let failed = drop_too_young(failed, &failed_traces, now);
     let service = case.service.clone().or_else(|| {
@@ -75,7 +49,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
     });
-    let found = match (&service, &state) {
+    let found = match (&service, &heard.state) {
         (Some(service), BackendState::Answered) => {
             let since = Window {
                 from: gap.from,
@@ -87,26 +61,10 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            match at_once {
-                Some(spans) => search.among(spans, &[since, baseline]),
-                None => {
-                    let mut found = search.all(since, &mut state, &mut coverage).await;
-                    // Who does not answer for the gap is not worth a second question.
-                    if state == BackendState::Answered {
-                        let before = search
-                            .as_far_back_as_possible(&mut baseline, &mut state, &mut coverage)
-                            .await;
-                        found.extend(before);
-                    }
-                    found
-                }
-            }
+            heard.of_service(search, since, &mut baseline).await
         }
         (None, BackendState::Answered) => {
-            // Nothing to search for, but its silence must be that of a backend that answers.
-            if let Err(why) = api.answers(asking).await {
-                state = BackendState::Unavailable(why);
-            }
+            heard.of_nothing(api, asking).await;
             Vec::new()
         }
         _ => Vec::new(),
@@ -126,8 +84,8 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let negotiation = negotiation(case, all.values());
     let passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
     Evidence {
-        backend: state,
-        coverage,
+        backend: heard.state,
+        coverage: heard.coverage,
         ever_instrumented: case.ever_instrumented || passed.iter().any(|probe| probe.joined),
         candidates: candidates(&passed_traces, service.as_ref()),
         failed: failed
@@ -146,22 +104,18 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     }
 }
 
-/// Everything in one answer, from a backend whose questions are counted. `None` where that cannot be had: then one
-/// question comes after the other.
-async fn all_at_once(
-    case: &Case,
-    api: &dyn Api,
-    ids: &[TraceId],
+/// All that there is to ask, where the service is known beforehand.
+fn everything<'a>(
+    case: &'a Case,
+    ids: &'a [TraceId],
     failed: &[&StoredProbe],
     around: Window,
-    asking: &Asking,
     now: SystemTime,
-) -> Option<Result<Answer, Unavailable>> {
-    let service = case.service.as_ref()?;
+) -> Option<Question<'a>> {
     let (baseline, gap) = windows(case, failed, now);
-    let question = Question {
+    Some(Question {
         ids,
-        service,
+        service: case.service.as_ref()?,
         whole: Window {
             from: around.from.min(baseline.from),
             to: around.to,
@@ -170,12 +124,7 @@ async fn all_at_once(
             from: gap.from,
             to: silence_end(case, gap, now),
         },
-    };
-    let answer = api.both(question, asking)?.await;
-    match answer {
-        Ok(Answer { cut: Some(_), .. }) => None,
-        answer => Some(answer),
-    }
+    })
 }
 
 /// A span is found by its trace and by the search: here it is once.

@@ -8,6 +8,7 @@ mod budget;
 mod clock;
 mod datadog;
 mod gather;
+mod heard;
 mod honeycomb;
 mod http;
 mod jaeger;
