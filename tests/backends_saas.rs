@@ -87,3 +87,19 @@ async fn every_backend_is_asked_as_documented_and_believed_only_as_far_as_it_goe
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n\n"));
 }
+
+/// A vendor's limit is that of an account, however many incidents and `[[traces]]` there are.
+#[tokio::test]
+async fn the_eleventh_inquiry_of_a_minute_is_told_that_it_was_not_made() {
+    mcpprobe::install_tls_provider();
+    let path = here("data/backends/honeycomb/empty.toml");
+    let told = Case::read(&path).repeatedly(10).await;
+    assert_eq!(told.verdicts, ["infrastructure"; 10]);
+    let why = "its limit of 10 queries in 1m is spent by other incidents; asked again at ";
+    assert!(told.beside.contains(why), "{}", told.beside);
+    assert_eq!(told.complaints, Vec::<String>::new());
+    let wait = told
+        .refused_until
+        .duration_since(std::time::SystemTime::now());
+    assert!(wait.unwrap().as_secs() <= 60);
+}

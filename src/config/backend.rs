@@ -325,6 +325,14 @@ impl RawRemote {
                 Some(typed) => {
                     if let Some(text) = out.substitute(typed, sources) {
                         option.check(&text.value, typed, out);
+                        // Else the backend could only be refused when everything else has started.
+                        if option.key == "account" && text.value.parse::<u64>().is_err() {
+                            out.error(Complaint::at(
+                                typed.span.clone(),
+                                "`account` is no account of New Relic",
+                                "has to be a number",
+                            ));
+                        }
                         options.insert(option.key, text.value);
                     }
                 }

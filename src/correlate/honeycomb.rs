@@ -492,7 +492,7 @@ mod tests {
             // As the documentation cuts.
             let grain = match end - start {
                 ..=21_600 => 60,
-                ..=172_800 => 300,
+                21_601..=172_800 => 300,
                 _ => 1_800,
             };
             prop_assert!(start / grain * grain <= from);

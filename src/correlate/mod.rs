@@ -16,6 +16,7 @@ mod embedded;
 mod entry;
 mod excerpt;
 mod gather;
+mod heard;
 mod heimdall;
 mod honeycomb;
 mod http;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mcpprobe::correlate::{Asking, Backend, gather, judge};
+use mcpprobe::correlate::{Asking, Backend, Claim, gather, judge};
 use mcpprobe::model::{BackendState, Coverage, TracesSettings, Verdict};
 use serde::Deserialize;
 
@@ -22,6 +22,9 @@ pub(super) struct Case {
     failure: Failure,
     #[serde(default = "weather")]
     service: String,
+    /// The failure was so many minutes earlier than usual.
+    #[serde(default)]
+    ago: u64,
     #[serde(default)]
     exchange: Vec<Exchange>,
     expect: Expect,
@@ -55,13 +58,15 @@ fn full() -> String {
 impl Case {
     pub(super) fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap();
-        let text = with_times(&text, story::start());
+        let ago = text.lines().find_map(|line| line.strip_prefix("ago = "));
+        let ago = ago.map_or(0, |minutes| minutes.parse().unwrap());
+        let text = with_times(&text, story::start(ago));
         toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// What is not as it should be.
     pub(super) async fn run(self) -> Vec<String> {
-        let start = story::start();
+        let start = story::start(self.ago);
         let fake = Fake::start(self.exchange.clone()).await;
         let settings = self.settings(&fake.url);
         let backend = Backend::new(&settings).unwrap();
@@ -140,6 +145,50 @@ impl Case {
         let loaded = mcpprobe::config::load(&file, None);
         let loaded = loaded.unwrap_or_else(|complaints| panic!("{complaints:?}"));
         loaded.config.traces.into_iter().next().unwrap()
+    }
+}
+
+/// What several inquiries about the same came to.
+pub(super) struct Repeated {
+    pub(super) verdicts: Vec<&'static str>,
+    /// The reason of one more, by another `[[traces]]` of the same account.
+    pub(super) beside: String,
+    pub(super) refused_until: SystemTime,
+    pub(super) complaints: Vec<String>,
+}
+
+impl Case {
+    pub(super) async fn repeatedly(self, times: usize) -> Repeated {
+        let start = story::start(self.ago);
+        // The columns are asked for once.
+        let again = self.exchange.iter().skip(1).cloned();
+        let again = std::iter::repeat_n(again.collect::<Vec<_>>(), times).flatten();
+        let all = self.exchange.iter().take(1).cloned().chain(again);
+        let fake = Fake::start(all.collect()).await;
+        let mut settings = self.settings(&fake.url);
+        let backend = Backend::new(&settings).unwrap();
+        let case = story::case(start, self.failure, &self.service);
+        let mut verdicts = Vec::new();
+        for _ in 0..times {
+            let asking = Asking::default();
+            let evidence = gather(&case, &backend, &asking, story::now(start)).await;
+            assert_eq!(asking.refused_until(), None);
+            verdicts.push(judge(&evidence).verdict.as_str());
+        }
+        assert!(backend.is_made_by(&settings));
+        settings.name = "other".to_owned();
+        assert!(!backend.is_made_by(&settings));
+        let beside = Backend::beside(&settings, &[&backend]).unwrap();
+        let asking = Asking::admitted(&beside, Claim::NeverAsked, None).await;
+        let evidence = gather(&case, &beside, &asking, story::now(start)).await;
+        let judgement = judge(&evidence);
+        assert_eq!(judgement.verdict, Verdict::Inconclusive);
+        Repeated {
+            verdicts,
+            beside: judgement.reason.to_string(),
+            refused_until: asking.refused_until().unwrap().0,
+            complaints: fake.end(),
+        }
     }
 }
 

@@ -24,9 +24,9 @@ pub(super) enum Failure {
 
 /// The failed probe's start: a whole minute, and so that the inquiry is in the past, but not long.
 /// Once for all, for a minute may end between two looks.
-pub(super) fn start() -> SystemTime {
+pub(super) fn start(minutes_ago: u64) -> SystemTime {
     static START: OnceLock<SystemTime> = OnceLock::new();
-    *START.get_or_init(whole_minute)
+    *START.get_or_init(whole_minute) - Duration::from_secs(minutes_ago * 60)
 }
 
 fn whole_minute() -> SystemTime {
