@@ -8,9 +8,12 @@ mod fault;
 mod front;
 mod network;
 mod others;
+mod otlp;
 mod scene;
 mod server;
+mod tempo;
 mod wire;
+mod zipkin;
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -24,6 +27,16 @@ static TURN: Mutex<()> = Mutex::new(());
 #[test]
 fn every_verdict_on_every_fault_is_right_with_jaeger() {
     every_verdict_is_right(Kind::Jaeger);
+}
+
+#[test]
+fn every_verdict_on_every_fault_is_right_with_zipkin() {
+    every_verdict_is_right(Kind::Zipkin);
+}
+
+#[test]
+fn every_verdict_on_every_fault_is_right_with_tempo() {
+    every_verdict_is_right(Kind::Tempo);
 }
 
 fn every_verdict_is_right(kind: Kind) {

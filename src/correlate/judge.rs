@@ -278,6 +278,10 @@ impl Bench<'_> {
         let in_front = last
             .http_status
             .filter(|status| is_gateway_status(*status) && *status != GATEWAY_TIMEOUT);
+        // Whoever answered is not gone. What became of it since may be its own doing.
+        if self.evidence.failed.iter().any(answered_itself) {
+            return None;
+        }
         let how = match (last.layer, in_front) {
             // Who never got past a proxy of ours knows nothing of the server.
             (Layer::Transport, _) if last.at_proxy => return None,
@@ -315,6 +319,8 @@ impl Bench<'_> {
         let status = self.evidence.failed.last().and_then(|p| p.http_status);
         let why = if status == Some(GATEWAY_TIMEOUT) {
             "something in front waited in vain (HTTP 504), and there is no trace: the server may be gone, or hang"
+        } else if !answered && self.evidence.failed.iter().any(answered_itself) {
+            "it still answered our first failed probe, without leaving a trace, and then no more"
         } else if at_proxy {
             "our proxy let nothing through, so that the server's silence says nothing of it"
         } else if answered {
@@ -342,6 +348,11 @@ impl Bench<'_> {
             ),
         }
     }
+}
+
+/// Whether the answer may have been the server's own: a gateway's tells that it is not.
+fn answered_itself(probe: &FailedProbe) -> bool {
+    probe.answered && !probe.http_status.is_some_and(is_gateway_status)
 }
 
 /// Something between us may have answered in the server's place: then the server's own spans of

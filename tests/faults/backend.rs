@@ -3,53 +3,84 @@
 use std::process::{Command, Stdio};
 
 use super::fault::{Kind, Own};
-use crate::support::{Jaeger, Program, cache, free_port, here};
+use super::network::port;
+use super::tempo::Tempo;
+use super::zipkin::Zipkin;
+use crate::support::{Jaeger, Program, cache, here};
 
-/// So long does a lagging collector hold what it gets.
+const QUICK: &str = "200ms";
+
+/// So long does a collector that lags hold what it gets.
 const LAG: &str = "30s";
+
+/// The same where our own spans do not tell of it: as long as an exporter may take without having been seen to.
+const LATE: &str = "8s";
 
 /// A trace backend with what stands before it.
 pub(super) struct Backend {
-    jaeger: Jaeger,
+    store: Store,
     collector: Option<Collector>,
+}
+
+enum Store {
+    Jaeger(Jaeger),
+    Zipkin(Zipkin),
+    Tempo(Tempo),
 }
 
 impl Backend {
     pub(super) fn start(kind: Kind, own: Option<Own>) -> Self {
-        let jaeger = match kind {
-            Kind::Jaeger => Jaeger::start(),
+        let store = match kind {
+            Kind::Jaeger => Store::Jaeger(Jaeger::start()),
+            Kind::Zipkin => Store::Zipkin(Zipkin::start()),
+            Kind::Tempo => Store::Tempo(Tempo::start()),
         };
-        let collector = match own {
-            None | Some(Own::Straight) => None,
-            Some(Own::Collector) => Some(Collector::start(jaeger.otlp, "200ms")),
-            Some(Own::Lagging) => Some(Collector::start(jaeger.otlp, LAG)),
+        let hold = match own {
+            // Jaeger takes OTLP itself.
+            None | Some(Own::Straight) if kind == Kind::Jaeger => None,
+            None | Some(Own::Straight | Own::Collector) => Some(QUICK),
+            Some(Own::Lagging) => Some(LAG),
         };
-        Self { jaeger, collector }
+        Self {
+            collector: hold.map(|hold| Collector::start(&store, hold)),
+            store,
+        }
     }
 
     /// Where OTLP is taken over HTTP.
     pub(super) fn otlp(&self) -> u16 {
-        let collector = self.collector.as_ref();
-        collector.map_or(self.jaeger.otlp, |collector| collector.otlp)
+        match (&self.collector, &self.store) {
+            (Some(collector), _) => collector.otlp,
+            (None, Store::Jaeger(jaeger)) => jaeger.otlp,
+            (None, _) => unreachable!("all but Jaeger have a collector"),
+        }
     }
 
     /// A further way there, which takes its time.
-    pub(super) fn lagging(&self) -> Collector {
-        Collector::start(self.jaeger.otlp, LAG)
+    pub(super) fn late(&self) -> Collector {
+        Collector::start(&self.store, LATE)
     }
 
-    /// What `watch` is told of it.
+    /// What `watch` is told of it; further keys of its `[traces]` may follow.
     pub(super) fn tables(&self) -> String {
+        let (word, port) = match &self.store {
+            Store::Jaeger(jaeger) => ("jaeger", jaeger.query),
+            Store::Zipkin(zipkin) => ("zipkin", zipkin.port),
+            Store::Tempo(tempo) => ("tempo", tempo.port),
+        };
         format!(
             "[telemetry]\nendpoint = \"http://127.0.0.1:{}\"\n\
-             [traces]\nbackend = \"jaeger\"\nurl = \"http://127.0.0.1:{}\"\n",
+             [traces]\nbackend = \"{word}\"\nurl = \"http://127.0.0.1:{port}\"\n",
             self.otlp(),
-            self.jaeger.query
         )
     }
 
     pub(super) fn signal(&self, name: &str) {
-        self.jaeger.program.signal(name);
+        match &self.store {
+            Store::Jaeger(jaeger) => jaeger.program.signal(name),
+            Store::Zipkin(zipkin) => zipkin.program.signal(name),
+            Store::Tempo(_) => unreachable!("the recorded Tempo has no process"),
+        }
     }
 
     pub(super) fn signal_collector(&self, name: &str) {
@@ -65,16 +96,21 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    fn start(to: u16, timeout: &str) -> Self {
-        let otlp = free_port();
+    fn start(to: &Store, hold: &str) -> Self {
+        let (to, encoding) = match to {
+            Store::Jaeger(jaeger) => (jaeger.otlp, "proto"),
+            Store::Zipkin(zipkin) => (zipkin.otlp, "json"),
+            Store::Tempo(tempo) => (tempo.port, "json"),
+        };
+        let otlp = port();
         let config = here("servers/collector.yaml");
         let mut command = Command::new(cache().join("jaeger/jaeger"));
         command
             .arg(format!("--config=file:{}", config.display()))
             .env("OTLP_HTTP_PORT", otlp.to_string())
-            .env("BATCH_TIMEOUT", timeout)
+            .env("BATCH_TIMEOUT", hold)
             .env("EXPORT_TO", format!("http://127.0.0.1:{to}/v1/traces"))
-            .env("EXPORT_ENCODING", "proto")
+            .env("EXPORT_ENCODING", encoding)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         Self {

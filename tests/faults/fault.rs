@@ -16,6 +16,9 @@ const FAULTS_AT_LEAST: usize = 24;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     Jaeger,
+    Zipkin,
+    /// As it was recorded.
+    Tempo,
 }
 
 /// One file; its name is the target's and, unless the file says otherwise, the service's.
@@ -105,8 +108,8 @@ pub(super) enum Front {
 pub(super) enum Spans {
     #[default]
     Straight,
-    /// Through a collector that holds them for half a minute.
-    Lagging,
+    /// Through a collector that holds them for a while.
+    Late,
     /// There are none.
     Nowhere,
 }

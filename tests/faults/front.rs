@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::fault;
-use super::network::Network;
+use super::network::{Network, port};
 use super::wire::{exchange, exchange_within};
-use crate::support::{Asked, Program, Small, cache, empty_answer, free_port, http, json_answer};
+use crate::support::{Asked, Program, Small, cache, empty_answer, http, json_answer};
 
 /// A gateway gives up sooner than we do.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub(super) struct Toxiproxy {
 
 impl Toxiproxy {
     pub(super) fn start() -> Self {
-        let api = free_port();
+        let api = port();
         let mut command = Command::new(cache().join("toxiproxy/toxiproxy"));
         command
             .args(["-host", "127.0.0.1", "-port", &api.to_string()])
@@ -94,7 +94,7 @@ impl<'s> Front<'s> {
         let at = |host: &str, port: u16| format!("http://{host}:{port}/mcp");
         match kind {
             fault::Front::Tcp => {
-                let port = free_port();
+                let port = port();
                 toxiproxy.add(name, &format!("127.0.0.1:{port}"), server);
                 let front = Self::Tcp(toxiproxy, name.to_owned());
                 (front, at("127.0.0.1", port), String::new())
@@ -157,15 +157,13 @@ impl Gateway {
     fn start(server: u16) -> Self {
         let mode = Arc::new(Mutex::new(String::new()));
         let (told, asked_before) = (Arc::clone(&mode), AtomicUsize::new(0));
-        let small = Small::start(move |asked| {
+        let port = port();
+        Small::start_on(port, move |asked| {
             let mode = told.lock().unwrap().clone();
             let turn = asked_before.fetch_add(1, Ordering::Relaxed);
             answer_through(&mode, turn, server, asked)
         });
-        Self {
-            port: small.port,
-            mode,
-        }
+        Self { port, mode }
     }
 
     fn fail(&self, mode: &str) {
@@ -240,8 +238,8 @@ impl Tls {
         let authority = folder.path().join("ca.pem");
         let (good, expired) = configs(&authority);
         let config = Arc::new(Mutex::new(good));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = port();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let now = Arc::clone(&config);
         std::thread::spawn(move || {
@@ -309,8 +307,8 @@ pub(super) struct NameServer {
 
 impl NameServer {
     fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
+        let port = port();
+        let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
         let gone = Arc::new(AtomicUsize::new(0));
         let is_gone = Arc::clone(&gone);
         std::thread::spawn(move || {

@@ -2,6 +2,7 @@
 //! no root is needed.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::support::{Program, eventually};
 
@@ -15,6 +16,12 @@ pub(super) const FAR: &str = "198.51.100.10";
 
 pub(super) struct Network {
     far: Program,
+}
+
+/// A port of this network that nobody has: below those that the system gives out.
+pub(super) fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Runs `test` there: this test's own program starts itself anew.

@@ -8,13 +8,10 @@ use std::time::Duration;
 use super::backend::{Backend, Collector};
 use super::fault::{Fault, Kind, Own, Spans};
 use super::front::{Front, Toxiproxy};
-use super::network::{NEAR, Network};
+use super::network::{NEAR, Network, port};
 use super::others::Others;
 use super::server::{Plan, Server};
-use crate::support::{Watch, free_port};
-
-/// So long do all leave spans.
-const HEALTHY: Duration = Duration::from_secs(6);
+use crate::support::{Watch, eventually};
 
 /// So long is what is broken early broken before the rest: as many probes as are looked at, and longer than a span may be
 /// late, so that the passed probes before the fault count.
@@ -23,7 +20,7 @@ const EARLY: Duration = Duration::from_secs(15);
 /// What every server of a scene shares.
 struct Stage<'n> {
     backend: Backend,
-    lagging: Option<Collector>,
+    late: Option<Collector>,
     toxiproxy: Toxiproxy,
     network: &'n Network,
     /// Where OTLP is taken for those on the other end of the cable.
@@ -66,8 +63,14 @@ pub(super) fn play(
         watch.until_state(&fault.name, "up");
     }
     println!("TIMING up {:?}", started.elapsed());
-    thread::sleep(HEALTHY);
-    for target in &targets {
+    for target in targets
+        .iter()
+        .filter(|target| !target.fault.early.is_empty())
+    {
+        let name = &target.fault.name;
+        eventually(&format!("spans of {name}"), || {
+            is_instrumented(&watch, name).then_some(())
+        });
         target.each(&target.fault.early, &stage, &watch);
     }
     thread::sleep(EARLY);
@@ -90,11 +93,11 @@ pub(super) fn play(
 impl<'n> Stage<'n> {
     fn set(kind: Kind, own: Option<Own>, faults: &[&Fault], network: &'n Network) -> Self {
         let backend = Backend::start(kind, own);
-        let lags = faults.iter().any(|fault| fault.spans == Spans::Lagging);
-        let (toxiproxy, near_otlp) = (Toxiproxy::start(), free_port());
+        let lags = faults.iter().any(|fault| fault.spans == Spans::Late);
+        let (toxiproxy, near_otlp) = (Toxiproxy::start(), port());
         toxiproxy.add("near", &format!("{NEAR}:{near_otlp}"), backend.otlp());
         Self {
-            lagging: lags.then(|| backend.lagging()),
+            late: lags.then(|| backend.late()),
             backend,
             toxiproxy,
             network,
@@ -106,7 +109,7 @@ impl<'n> Stage<'n> {
         let is_far = fault.front == Some(super::fault::Front::Network);
         let otlp = match fault.spans {
             Spans::Nowhere => None,
-            Spans::Lagging => self.lagging.as_ref().map(|collector| collector.otlp),
+            Spans::Late => self.late.as_ref().map(|collector| collector.otlp),
             Spans::Straight if is_far => Some(self.near_otlp),
             Spans::Straight => Some(self.backend.otlp()),
         };
@@ -160,7 +163,11 @@ impl<'n> Stage<'n> {
     }
 
     fn watch(&self, targets: &[Target]) -> Watch {
-        let tables: String = targets.iter().map(|target| target.table.as_str()).collect();
+        // It learns of some at a time, in their order. Who is waited for comes first.
+        let (early, rest): (Vec<_>, Vec<_>) =
+            targets.iter().partition(|t| !t.fault.early.is_empty());
+        let in_order = early.into_iter().chain(rest);
+        let tables: String = in_order.map(|target| target.table.as_str()).collect();
         Watch::start(&format!(
             "[defaults]\nevery = \"1s\"\ntimeout = \"2s\"\n\
              [alerting]\nconfirm = 1\nconfirm_delay = \"300ms\"\n\
@@ -182,10 +189,22 @@ impl Target<'_> {
                 ["backend", name] => stage.backend.signal(name),
                 ["collector", name] => stage.backend.signal_collector(name),
                 ["database", "gone"] => self.close_database(),
+                ["until", "verdict"] => self.until_judged(watch),
                 ["until", state] => drop(watch.until_state(&self.fault.name, state)),
                 _ => panic!("{}: nobody knows how to {step:?}", self.fault.name),
             }
         }
+    }
+
+    /// Waits for a verdict that is more than a shrug.
+    fn until_judged(&self, watch: &Watch) {
+        let name = &self.fault.name;
+        eventually(&format!("a verdict on {name}"), || {
+            let of =
+                |line: &serde_json::Value| line["event"] == "verdict" && line["name"] == **name;
+            let judged = |line: &serde_json::Value| of(line) && line["verdict"] != "inconclusive";
+            watch.lines().iter().any(judged).then_some(())
+        });
     }
 
     /// Nobody accepts any more, and the queue is as short as it can be: what connects is refused.
@@ -197,10 +216,19 @@ impl Target<'_> {
 
 /// Takes connections, and that is all.
 fn database() -> TcpListener {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", port())).unwrap();
     let accepting = listener.try_clone().unwrap();
     thread::spawn(move || while accepting.accept().is_ok() {});
     listener
+}
+
+/// Whether `watch` has seen joined spans of a target.
+fn is_instrumented(watch: &Watch, name: &str) -> bool {
+    let store = rusqlite::Connection::open(watch.folder().join("mcpprobe.db")).unwrap();
+    let sql = "SELECT instrumented FROM target WHERE name = ?1";
+    store
+        .query_row(sql, [name], |row| row.get(0))
+        .unwrap_or(false)
 }
 
 /// What is wrong with the verdicts on a fault, those that were not the last ones included.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::fault;
-use super::network::{FAR, NEAR, Network};
-use crate::support::{Program, cache, eventually, example, free_port, here, http};
+use super::network::{FAR, NEAR, Network, port};
+use crate::support::{Program, cache, eventually, example, here, http};
 
 /// How a server is to be started.
 pub(super) struct Plan<'p> {
@@ -31,7 +31,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(plan: &Plan) -> Self {
-        let (port, control) = (free_port(), free_port());
+        let (port, control) = (port(), port());
         let host = plan.far.map_or("127.0.0.1", |_| FAR);
         let (path, mut arguments) = command_line(plan, host, port, control);
         arguments.extend(plan.arguments.iter().cloned());
