@@ -29,6 +29,7 @@ mod privacy;
 mod query;
 mod raw;
 mod reader;
+pub mod receiver;
 mod recorder;
 #[cfg(test)]
 mod sample;
@@ -43,5 +44,6 @@ pub use query::{
     Completeness, LostSpans, Project, Service, ServiceSpans, Stats, TraceFilter, TraceList,
     TraceSummary,
 };
+pub use receiver::{ForwardSettings, ListenSettings, OwnSpans, Received, Receiver};
 pub use reader::{Reader, Unavailable};
 pub use store::Store;
