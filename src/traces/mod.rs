@@ -23,7 +23,6 @@ mod limits;
 mod list;
 mod merge;
 mod otlp;
-mod own;
 mod pending;
 mod privacy;
 mod query;
@@ -44,6 +43,8 @@ pub use query::{
     Completeness, LostSpans, Project, Service, ServiceSpans, Stats, TraceFilter, TraceList,
     TraceSummary,
 };
-pub use receiver::{ForwardSettings, ListenSettings, OwnSpans, Received, Receiver};
 pub use reader::{Reader, Unavailable};
+pub use receiver::{
+    Answers, ForwardSettings, ListenSettings, OwnSpans, Question, Received, Receiver, Reply,
+};
 pub use store::Store;

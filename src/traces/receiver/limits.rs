@@ -31,3 +31,6 @@ pub(super) const BODY_TIME: Duration = Duration::from_secs(20);
 
 /// Seconds until a sender that was turned away may come again: the writer takes away what waits ten times a second.
 pub(super) const RETRY_AFTER: u64 = 2;
+
+/// Questions that are answered at once, each in a thread of its own; others wait.
+pub(super) const QUESTIONS: usize = 2;

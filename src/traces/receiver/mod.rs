@@ -8,6 +8,7 @@ mod connection;
 mod forward;
 mod limits;
 mod own;
+mod question;
 mod request;
 
 use std::net::{SocketAddr, TcpListener};
@@ -23,9 +24,10 @@ use crate::model::Secret;
 use forward::Forward;
 pub use forward::ForwardSettings;
 pub use own::OwnSpans;
+pub use question::{Answers, Question, Reply};
 
 /// Where to listen, and what to do besides keeping what comes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ListenSettings {
     /// For OTLP/HTTP; port 0 is any free one.
     pub http: Option<SocketAddr>,
@@ -37,6 +39,8 @@ pub struct ListenSettings {
     pub forward: Option<ForwardSettings>,
     /// What our own spans say of the process that made them; without a `service.name` it is `mcpprobe`.
     pub own_resource: Vec<(String, String)>,
+    /// What is answered to others than senders, below `/api/`.
+    pub answers: Option<Answers>,
 }
 
 /// A receiver at work, until it is dropped.
@@ -83,6 +87,9 @@ pub(super) struct Shared {
     intake: Intake,
     token: Option<Secret>,
     forward: Option<Forward>,
+    answers: Option<Answers>,
+    /// Questions that are being answered.
+    asked: Semaphore,
     connections: Arc<Semaphore>,
     /// Bytes of bodies that are being received.
     in_flight: AtomicUsize,
@@ -116,11 +123,16 @@ impl Receiver {
             end: Some(end),
             thread: None,
         };
-        let listeners = [http, grpc].into_iter().flatten().map(|(socket, _)| socket).collect();
+        let listeners = [http, grpc]
+            .into_iter()
+            .flatten()
+            .map(|(socket, _)| socket)
+            .collect();
         let work = Work {
             listeners,
             token: settings.token,
             forward: settings.forward,
+            answers: settings.answers,
             intake,
             counts,
             own_spans,
@@ -130,7 +142,9 @@ impl Receiver {
         match thread.spawn(move || work.run(ended)) {
             Ok(thread) => receiver.thread = Some(thread),
             Err(error) => {
-                receiver.troubles.push(format!("cannot start the receiver's thread: {error}"));
+                receiver
+                    .troubles
+                    .push(format!("cannot start the receiver's thread: {error}"));
                 (receiver.http, receiver.grpc) = (None, None);
             }
         }
@@ -176,6 +190,7 @@ struct Work {
     listeners: Vec<TcpListener>,
     token: Option<Secret>,
     forward: Option<ForwardSettings>,
+    answers: Option<Answers>,
     intake: Intake,
     counts: Arc<Counts>,
     own_spans: mpsc::Receiver<own::Batch>,
@@ -201,13 +216,18 @@ impl Work {
             intake: self.intake,
             token: self.token,
             forward,
+            answers: self.answers,
+            asked: Semaphore::new(limits::QUESTIONS),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS)),
             in_flight: AtomicUsize::new(0),
             counts: self.counts,
         });
         for listener in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(connection::accept(listener, Arc::clone(&shared)))),
+                Ok(listener) => drop(tokio::spawn(connection::accept(
+                    listener,
+                    Arc::clone(&shared),
+                ))),
                 Err(error) => (self.warn)(&format!("the OTLP receiver cannot listen: {error}")),
             }
         }
