@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Program, Small, Watch, cache, empty_answer, eventually, free_port, here, http,
+    Demo, Program, Small, Watch, cache, empty_answer, eventually, free_port, here, http,
 };
 
 /// A Zipkin with its spans in memory, and a collector before it.
@@ -184,9 +184,9 @@ fn zipkin_says_what_the_recorded_answers_say() {
 }
 
 /// The last verdict on a server with a name of both cases after it was broken.
-fn verdict_after(service: &str, break_it: impl FnOnce(crate::support::Demo), expected: &str) {
+fn verdict_after(service: &str, break_it: impl FnOnce(Demo) -> Option<Demo>, expected: &str) {
     let zipkin = Zipkin::start();
-    let demo = crate::support::Demo::start(service, Some(zipkin.otlp));
+    let demo = Demo::start(service, Some(zipkin.otlp));
     let watch = Watch::start(&format!(
         r#"
         [defaults]
@@ -204,7 +204,7 @@ fn verdict_after(service: &str, break_it: impl FnOnce(crate::support::Demo), exp
     watch.until_state("target", "up");
     // Longer than a span may be late, so that the passed probes before the fault count.
     std::thread::sleep(std::time::Duration::from_secs(14));
-    break_it(demo);
+    let _still_there = break_it(demo);
     watch.until_state("target", "down");
     let line = watch.until_verdict("target");
     assert_eq!(line["verdict"], expected, "{line}");
@@ -212,15 +212,18 @@ fn verdict_after(service: &str, break_it: impl FnOnce(crate::support::Demo), exp
 
 #[test]
 fn zipkin_application_when_the_server_answers_with_errors() {
-    let break_it = |demo: crate::support::Demo| {
+    let break_it = |demo: Demo| {
         demo.fail("initialize");
-        // It goes on until the tests end.
-        std::mem::forget(demo);
+        Some(demo)
     };
     verdict_after("Zipkin-Application", break_it, "application");
 }
 
 #[test]
 fn zipkin_infrastructure_when_the_server_is_gone() {
-    verdict_after("Zipkin-Infrastructure", drop, "infrastructure");
+    let break_it = |demo| {
+        drop(demo);
+        None
+    };
+    verdict_after("Zipkin-Infrastructure", break_it, "infrastructure");
 }
