@@ -7,6 +7,7 @@ mod support;
 
 mod alerting;
 mod architecture;
+mod backends_saas;
 mod bad_server;
 mod channels;
 mod command_line;
@@ -16,6 +17,7 @@ mod faults;
 mod incidents;
 mod live;
 mod real_servers;
+mod self_hosted;
 mod service;
 mod store;
 mod telemetry;

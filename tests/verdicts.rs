@@ -88,6 +88,48 @@ fn application_when_the_server_answers_with_errors() {
     assert!(!document["spans"].as_array().unwrap().is_empty());
     assert!(!document["queries"].as_array().unwrap().is_empty());
     assert_eq!(output.status.code(), Some(0));
+
+    // Judged again from the store, while the backend is gone.
+    drop(jaeger);
+    let incident = status["incident"].as_str().unwrap();
+    let args = [
+        "correlate",
+        &watch.file(),
+        "--incident",
+        incident,
+        "--again",
+        "--format",
+        "json",
+    ];
+    let again = run(&args);
+    let read: serde_json::Value =
+        serde_json::from_slice(&again.stdout).unwrap_or_else(|e| panic!("{e}: {again:?}"));
+    for key in [
+        "verdict", "reason", "rule", "incident", "at", "counts", "controls",
+    ] {
+        let (now, stored) = (&document[key], &read[key]);
+        let same = if key == "counts" || key == "controls" || key == "reason" {
+            now.is_null() == stored.is_null()
+        } else {
+            now == stored
+        };
+        assert!(same, "{key}: {now} and {stored}");
+    }
+    assert_eq!(read["verdict"], "application");
+    assert_eq!(read["rule"], "joined_span");
+    assert!(!read["spans"].as_array().unwrap().is_empty(), "{read}");
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(said.contains("judged again from what was said"), "{said}");
+    // The same where one looks first.
+    let shown = run(&["incidents", "show", incident, &watch.file()]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for part in [
+        "rule 2 (joined_span)",
+        "own_spans_returned",
+        "the demo was told to fail",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
 }
 
 #[test]
@@ -104,6 +146,60 @@ fn not_instrumented_when_the_server_never_left_a_span() {
     let demo = Demo::start("silent", None);
     let port = demo.port;
     verdict_after(&jaeger, &mcp(port), move || drop(demo), "not_instrumented");
+}
+
+/// Watches a server that traces nothing but calls of tools, with `keys` besides.
+fn watch_tools_only(jaeger: &Jaeger, url: &str, keys: &str) -> Watch {
+    Watch::start(&format!(
+        r#"
+        [defaults]
+        every = "1s"
+        timeout = "2s"
+        [[server]]
+        name = "target"
+        url = "{url}"
+        {keys}
+        [telemetry]
+        endpoint = "http://127.0.0.1:{}"
+        [traces]
+        backend = "jaeger"
+        url = "http://127.0.0.1:{}"
+        recheck = ["3s", "7s", "14s"]
+        "#,
+        jaeger.otlp, jaeger.query
+    ))
+}
+
+#[test]
+fn a_canary_makes_a_server_that_traces_only_tools_judgeable() {
+    let jaeger = Jaeger::start();
+    for (service, keys, expected) in [
+        ("no-canary", "", "not_instrumented"),
+        (
+            "canary",
+            r#"canary = { tool = "add", arguments = { a = 40, b = 2.5 } }"#,
+            "infrastructure",
+        ),
+        // One that fails day after day leaves spans as well, and neither is the target down for it nor the server blamed.
+        (
+            "bad-canary",
+            r#"canary = { tool = "add", arguments = { a = "x" } }"#,
+            "infrastructure",
+        ),
+    ] {
+        let demo = Demo::start_with(service, Some(jaeger.otlp), &["--trace-tools-only"]);
+        let watch = watch_tools_only(&jaeger, &mcp(demo.port), keys);
+        watch.until_state("target", "up");
+        std::thread::sleep(HEALTHY);
+        drop(demo);
+        watch.until_state("target", "down");
+        watch.until_verdict("target");
+        let status = eventually("the verdict in status", || {
+            let status = watch.status("target");
+            (status["provisional"] == false).then_some(status)
+        });
+        assert_eq!(status["verdict"], expected, "{service}: {status}");
+    }
 }
 
 #[test]

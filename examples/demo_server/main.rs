@@ -74,6 +74,9 @@ struct Options {
     /// The service.name of its spans
     #[arg(long, default_value = "demo-mcp")]
     service: String,
+    /// Trace calls of tools and nothing else, as some servers do
+    #[arg(long)]
+    trace_tools_only: bool,
     /// Hand out no sessions
     #[arg(long)]
     stateless: bool,
@@ -199,6 +202,7 @@ struct Demo {
     /// Whether the MCP port is open, so that `/control` answers when it is as it was told to be.
     listening: watch::Sender<bool>,
     has_control_port: bool,
+    trace_tools_only: bool,
 }
 
 impl Demo {
@@ -213,6 +217,7 @@ impl Demo {
             fault: watch::Sender::new(Fault::None),
             listening: watch::Sender::new(false),
             has_control_port: options.control_port.is_some(),
+            trace_tools_only: options.trace_tools_only,
         }
     }
 
@@ -275,6 +280,7 @@ impl Demo {
         let span = call
             .as_ref()
             .filter(|_| fault != Fault::TracingOff)
+            .filter(|call| !self.trace_tools_only || call.method == "tools/call")
             .map(|call| call.start_span(&self.tracer));
 
         let answer = match fault {

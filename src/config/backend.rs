@@ -48,6 +48,8 @@ struct Opt {
     needed: bool,
     /// An example for who has left it out.
     example: &'static str,
+    /// The only values that there are; none for free text.
+    words: &'static [&'static str],
 }
 
 const fn needed(key: &'static str, header: &'static str, before: &'static str) -> Credential {
@@ -73,6 +75,16 @@ const fn option(key: &'static str) -> Opt {
         key,
         needed: false,
         example: "",
+        words: &[],
+    }
+}
+
+const fn one_of(key: &'static str, words: &'static [&'static str]) -> Opt {
+    Opt {
+        key,
+        needed: false,
+        example: "",
+        words,
     }
 }
 
@@ -81,6 +93,7 @@ const fn needed_option(key: &'static str, example: &'static str) -> Opt {
         key,
         needed: true,
         example,
+        words: &[],
     }
 }
 
@@ -94,7 +107,7 @@ const SPECS: [Spec; 15] = [
         kind: BackendKind::Jaeger,
         base: Base::Own("http://localhost:16686"),
         credentials: &[BEARER, optional("tenant", "x-tenant", "")],
-        options: &[UI, option("api")],
+        options: &[UI, one_of("api", &["v1", "v3"])],
     },
     Spec {
         kind: BackendKind::Tempo,
@@ -311,6 +324,15 @@ impl RawRemote {
             match typed {
                 Some(typed) => {
                     if let Some(text) = out.substitute(typed, sources) {
+                        option.check(&text.value, typed, out);
+                        // Else the backend could only be refused when everything else has started.
+                        if option.key == "account" && text.value.parse::<u64>().is_err() {
+                            out.error(Complaint::at(
+                                typed.span.clone(),
+                                "`account` is no account of New Relic",
+                                "has to be a number",
+                            ));
+                        }
                         options.insert(option.key, text.value);
                     }
                 }
@@ -430,6 +452,24 @@ impl RawRemote {
         let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
         value.set_sensitive(true);
         Some(value)
+    }
+}
+
+impl Opt {
+    fn check(&self, value: &str, typed: &Typed<String>, out: &mut Findings) {
+        if value.is_empty() {
+            out.error(Complaint::at(
+                typed.span.clone(),
+                format!("`{}` is empty", self.key),
+                "leave it out",
+            ));
+        } else if !self.words.is_empty() && !self.words.contains(&value) {
+            out.error(Complaint::at(
+                typed.span.clone(),
+                format!("`{}` is none of its words", self.key),
+                format!("has to be {}", self.words.join(" or ")),
+            ));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -204,6 +205,34 @@ impl<'t, 'c> Keys<'t, 'c> {
             }
         }
         Some(pairs)
+    }
+
+    /// A table in this one. What it complains of is told with the rest.
+    pub(super) fn inner<'s>(
+        &'s mut self,
+        key: &str,
+        place: &'s str,
+        known: &[&str],
+    ) -> Option<Keys<'s, 's>> {
+        let table = self.get(key)?.get_ref().as_table()?;
+        Some(Keys::of(table, place, known, self.complaints))
+    }
+
+    /// A table of anything that JSON knows too.
+    pub(super) fn json_table(&mut self, key: &str) -> Option<serde_json::Map<String, Value>> {
+        let value = self.get(key)?;
+        if !value.get_ref().is_table() {
+            self.wrong(value, key, "a table");
+            return None;
+        }
+        match json(value) {
+            Ok(Value::Object(table)) => Some(table),
+            Ok(_) => None,
+            Err(culprit) => {
+                self.wrong(culprit, key, "a table of what JSON knows");
+                None
+            }
+        }
     }
 
     /// `true` or `false`.
@@ -413,4 +442,34 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(distance, candidate)| distance * 3 <= candidate.len().max(word.len()))
         .min()
         .map(|(_, candidate)| candidate)
+}
+/// A value as JSON; the first that JSON does not know (a date, a number too large) where it is not.
+fn json<'v>(value: &'v Spanned<DeValue<'v>>) -> Result<Value, &'v Spanned<DeValue<'v>>> {
+    let found = match value.get_ref() {
+        DeValue::String(text) => Some(Value::from(text.as_ref())),
+        DeValue::Boolean(flag) => Some(Value::from(*flag)),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .map(Value::from),
+        DeValue::Float(number) => {
+            let number = number.as_str().parse::<f64>().ok();
+            number
+                .and_then(serde_json::Number::from_f64)
+                .map(Value::from)
+        }
+        DeValue::Datetime(_) => None,
+        DeValue::Array(items) => {
+            let items: Result<Vec<_>, _> = items.iter().map(json).collect();
+            Some(items?.into())
+        }
+        DeValue::Table(table) => {
+            let pair = |(name, item): (&Spanned<_>, _)| {
+                let name: &std::borrow::Cow<'_, str> = name.get_ref();
+                Ok((name.to_string(), json(item)?))
+            };
+            let pairs: Result<serde_json::Map<_, _>, _> = table.iter().map(pair).collect();
+            Some(pairs?.into())
+        }
+    };
+    found.ok_or(value)
 }

@@ -4,6 +4,7 @@
 
 mod alerting;
 mod backend;
+mod canary;
 mod channel;
 mod checked;
 mod client_tls;
@@ -346,6 +347,7 @@ impl AdHoc {
             tags: Vec::new(),
             parent: None,
             service: None,
+            canary: None,
             traces: None,
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::alerting::{RawAlerting, Tables};
+use super::canary::{self, RawCanary};
 use super::channel::{self, RawChannel};
 use super::complaint::Complaint;
 use super::expect::{self, RawExpect};
@@ -38,8 +39,8 @@ const SHARED_KEYS: [&str; 20] = [
     "insecure_skip_verify",
     "expect",
 ];
-const OWN_KEYS: [&str; 9] = [
-    "name", "url", "command", "start", "env", "cwd", "service", "parent", "traces",
+const OWN_KEYS: [&str; 10] = [
+    "name", "url", "command", "start", "env", "cwd", "service", "parent", "traces", "canary",
 ];
 
 /// What `era` can be, here and in a profile.
@@ -89,6 +90,7 @@ pub(super) struct RawServer {
     pub(super) parent: Option<Typed<String>>,
     pub(super) traces: Option<Typed<String>>,
     pub(super) service_attributes: Vec<Pair>,
+    pub(super) canary: Option<RawCanary>,
     pub(super) every: Option<Typed<Duration>>,
     pub(super) cron: Option<Typed<String>>,
     pub(super) timezone: Option<Typed<String>>,
@@ -232,6 +234,7 @@ fn read_server<'t>(
         cwd: keys.text("cwd"),
         parent: keys.text("parent"),
         traces: keys.text("traces"),
+        canary: canary::read(&mut keys),
         ..RawServer::default()
     };
     if keys.is_table("service") {

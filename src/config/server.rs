@@ -98,6 +98,8 @@ impl<'a> ServerChecker<'a> {
             raw.expect.check_endpoint(endpoint, self.out);
         }
         let service = self.service(raw);
+        let canary = raw.canary.as_ref();
+        let canary = canary.and_then(|canary| canary.check(profile.as_ref(), self.out));
         let defaults = self.defaults;
         let profile = profile?;
         Some(Target {
@@ -129,6 +131,7 @@ impl<'a> ServerChecker<'a> {
                 .unwrap_or_default(),
             parent: raw.parent.as_ref().map(|parent| parent.value.clone()),
             service,
+            canary,
             traces: raw.traces.as_ref().map(|name| name.value.clone()),
             secrets: secrets.iter().flat_map(Secret::forms).collect(),
         })

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::backend::{Backend, Unavailable};
-use super::budget::{Budget, Claim, Refusal};
+use super::budget::{Budget, Claim, Refusal, Ticket};
 use crate::model::Query;
 
 /// One inquiry: what it asked.
@@ -17,6 +17,8 @@ pub struct Asking {
 struct State {
     queries: Vec<Query>,
     claim: Claim,
+    /// Of an earlier one that was refused.
+    ticket: Option<Ticket>,
     /// A turn that was taken and not used.
     has_turn: bool,
     refusal: Option<Refusal>,
@@ -36,8 +38,9 @@ impl Asking {
 
     /// The same, with the first turn taken already: waiting for it must not hold up who asks others. Where there is
     /// none in time, every query is refused with the reason.
-    pub async fn admitted(backend: &Backend, claim: Claim) -> Self {
+    pub async fn admitted(backend: &Backend, claim: Claim, ticket: Option<Ticket>) -> Self {
         let asking = Self::by(claim);
+        asking.lock().ticket = ticket;
         if let Some(budget) = backend.budget() {
             let has_turn = asking.turn(budget).await.is_ok();
             asking.lock().has_turn = has_turn;
@@ -45,9 +48,11 @@ impl Asking {
         asking
     }
 
-    /// When something that was not asked for want of a turn can be asked again.
-    pub fn refused_until(&self) -> Option<SystemTime> {
-        self.lock().refusal.as_ref().map(|refusal| refusal.again)
+    /// When something that was not asked for want of a turn can be asked again, and what keeps the place.
+    pub fn refused_until(&self) -> Option<(SystemTime, Ticket)> {
+        let state = self.lock();
+        let refusal = state.refusal.as_ref()?;
+        Some((refusal.again, refusal.ticket))
     }
 
     /// Remembers a query as it may be shown.
@@ -64,7 +69,7 @@ impl Asking {
 
     /// Waits for a turn. Who was refused once is not asked for any more: a part of an answer is none.
     pub(super) async fn turn(&self, budget: &Budget) -> Result<(), Unavailable> {
-        let claim = {
+        let (claim, ticket) = {
             let mut state = self.lock();
             if let Some(refusal) = &state.refusal {
                 return Err(refusal.why.clone());
@@ -72,9 +77,9 @@ impl Asking {
             if std::mem::take(&mut state.has_turn) {
                 return Ok(());
             }
-            state.claim
+            (state.claim, state.ticket.take())
         };
-        let turn = budget.turn(claim).await;
+        let turn = budget.turn(claim, ticket).await;
         let mut state = self.lock();
         match turn {
             Ok(()) => {

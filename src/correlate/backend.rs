@@ -374,12 +374,17 @@ fn shown(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// The page of a trace in the backend's own UI: `ui` where the user has set it, else where it is asked.
+/// The page of a trace in the backend's own UI: `ui` where the user has set it, else where it is asked. The path of that
+/// may hold a credential, and links are stored and sent: then there is none.
 pub(super) fn ui(http: &Http, ui: Option<&str>, path: &str) -> Option<String> {
     let base = match ui {
         Some(ui) => ui.to_owned(),
         None => http.shown_base(),
     };
+    let is_at_root = |base: &Url| matches!(base.path(), "" | "/");
+    if ui.is_none() && !Url::parse(&base).is_ok_and(|base| is_at_root(&base)) {
+        return None;
+    }
     Some(format!("{}/{path}", base.trim_end_matches('/')))
 }
 

@@ -53,10 +53,20 @@ impl<'e> Bench<'e> {
         self.evidence.failed.first().map(|probe| probe.started_at)
     }
 
-    /// The target's spans but for those after the gap, which tell of another time.
+    /// The target's spans but for those after the gap, which tell of another time, and errors that did not keep a probe of
+    /// ours from passing: a canary that fails day after day would take the blame for every host that dies.
     pub(super) fn until_last_asking(&self) -> impl DoubleEndedIterator<Item = &&'e ServerSpan> {
         let end = self.evidence.gap.to;
-        self.spans.iter().filter(move |span| span.start < end)
+        self.spans
+            .iter()
+            .filter(move |span| span.start < end && !self.is_survived_error(span))
+    }
+
+    fn is_survived_error(&self, span: &ServerSpan) -> bool {
+        let mut failed = self.evidence.failed.iter();
+        span.is_error
+            && self.evidence.probe_traces.contains(&span.trace_id)
+            && !failed.any(|probe| probe.trace_id == span.trace_id)
     }
 
     /// The target's spans of others' requests since `from`, in the gap.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::bench::{Bench, outlasts};
-use crate::model::{Evidence, Fellows, ServerSpan, SpanKind, TraceId};
+use crate::model::{Evidence, Fellows, ServerSpan, SpanId, SpanKind, TraceId};
 
 /// Of each class the first span is kept, which may end a silence, and the last three, as many as are shown.
 const LAST_OF_CLASS: usize = 3;
@@ -21,8 +21,8 @@ pub fn excerpt(evidence: &Evidence) -> Evidence {
     let bench = Bench::new(evidence);
     let mut classes: BTreeMap<Class, Vec<&ServerSpan>> = BTreeMap::new();
     let classifier = Classifier::new(&bench);
-    for (index, span) in bench.spans.iter().enumerate() {
-        let class = classifier.class(index, span);
+    for span in &bench.spans {
+        let class = classifier.class(span);
         classes.entry(class).or_default().push(span);
     }
     let kept: BTreeSet<TraceId> = classes
@@ -79,8 +79,8 @@ struct OfFailed {
 struct Classifier<'b, 'e> {
     bench: &'b Bench<'e>,
     moments: Vec<SystemTime>,
-    /// Place of the first of the last errors.
-    last_errors: usize,
+    /// The errors in a row before the silence.
+    last_errors: BTreeSet<(TraceId, SpanId)>,
 }
 
 impl<'b, 'e> Classifier<'b, 'e> {
@@ -96,24 +96,22 @@ impl<'b, 'e> Classifier<'b, 'e> {
             evidence.silence_to,
         ];
         moments.extend(first.iter().flat_map(|f| [f.started_at, f.ended_at]));
-        let before = bench.until_last_asking().count();
         let errors = bench.until_last_asking().rev();
-        let in_a_row = errors.take_while(|span| span.is_own_error()).count();
+        let in_a_row = errors.take_while(|span| span.is_own_error());
         Self {
             bench,
             moments,
-            last_errors: before - in_a_row,
+            last_errors: in_a_row.map(|span| (span.trace_id, span.span_id)).collect(),
         }
     }
 
-    /// `index` is the place of `span` in the order of time.
-    fn class(&self, index: usize, span: &ServerSpan) -> Class {
+    fn class(&self, span: &ServerSpan) -> Class {
         let evidence = self.bench.evidence;
         let mut failed = evidence.failed.iter().enumerate();
         let of_failed = failed.find(|(_, probe)| probe.trace_id == span.trace_id);
         Class {
             phase: self.moments.iter().filter(|at| **at <= span.start).count(),
-            in_last_errors: index >= self.last_errors && span.is_own_error(),
+            in_last_errors: self.last_errors.contains(&(span.trace_id, span.span_id)),
             is_error: span.is_error,
             is_own_error: span.is_own_error(),
             is_ours: evidence.probe_traces.contains(&span.trace_id),

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use super::asking::Asking;
-use super::backend::{Answer, Api, Backend, BackendSpan, Question, Unavailable};
+use super::backend::{Api, Backend, BackendSpan, Question};
 use super::clock::clock_skew;
+use super::heard::Heard;
 use super::search::Search;
 use super::service::{by_trace, candidates, in_its_place, learnt_service};
 use super::span::{is_own, server_span};
 use crate::model::{
-    BackendState, Case, ClockSkew, Coverage, Evidence, FailedProbe, Layer, OperationKind,
-    PassedProbe, Reason, ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, ClockSkew, Evidence, FailedProbe, Layer, OperationKind, PassedProbe,
+    Reason, ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
 /// Failed probes whose traces are asked for: the first, and the latest.
@@ -31,22 +32,9 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let probes = || failed.iter().chain(&passed);
     let ids: Vec<_> = probes().map(|probe| probe.trace_id).collect();
     let around = around(probes(), case, now);
-    let mut state = BackendState::Answered;
-    let mut coverage = Coverage::Full;
-    let mut at_once = None;
-    let traces = match all_at_once(case, api, &ids, &failed, around, asking, now).await {
-        Some(Ok(answer)) => {
-            coverage = answer.coverage;
-            at_once = Some(answer.spans.clone());
-            answer.spans
-        }
-        Some(Err(why)) => {
-            state = BackendState::Unavailable(why);
-            Vec::new()
-        }
-        None => spans_of(api, &ids, around, asking, &mut state, &mut coverage).await,
-    };
-    let mut failed_traces = by_trace(&ids, traces);
+    let everything = everything(case, &ids, &failed, around, now);
+    let mut heard = Heard::of_traces(api, &ids, around, everything, asking).await;
+    let mut failed_traces = by_trace(&ids, &heard.spans);
     let passed_traces = failed_traces.split_off(failed.len());
     let chosen = failed.len();
     let failed = drop_too_young(failed, &failed_traces, now);
@@ -63,7 +51,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
     });
-    let found = match (&service, &state) {
+    let found = match (&service, &heard.state) {
         (Some(service), BackendState::Answered) => {
             let since = Window {
                 from: gap.from,
@@ -75,33 +63,23 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            let own: Vec<_> = failed.iter().map(|probe| probe.trace_id).collect();
+            let own = failed.iter().map(|probe| probe.trace_id);
+            let own: Vec<_> = own
+                .filter(|id| has_own_spans(&failed_traces, *id))
+                .collect();
             let of_failures = self::around(failed.iter(), case, now);
-            if search.lags(&own, of_failures, &mut state).await {
+            if search.lags(&own, of_failures, &mut heard.state).await {
                 // What came back after the last failed probe may not be seen yet.
                 silence_to = gap.to;
             }
-            let mut found = match at_once {
-                Some(spans) => search.among(spans, &[since, baseline]),
-                None => {
-                    let mut found = search.all(since, &mut state, &mut coverage).await;
-                    let before = search
-                        .as_far_back_as_possible(&mut baseline, &mut state, &mut coverage)
-                        .await;
-                    found.extend(before);
-                    found
-                }
-            };
+            let mut found = heard.of_service(search, since, &mut baseline).await;
             // A trace of ours is looked at whole or not at all: what hangs below negotiation is told by its parents.
             let ours = own_traces(case);
             found.retain(|span| !ours.contains(&span.trace_id) || ids.contains(&span.trace_id));
             found
         }
         (None, BackendState::Answered) => {
-            // Nothing to search for, but its silence must be that of a backend that answers.
-            if let Err(why) = api.answers(asking).await {
-                state = BackendState::Unavailable(why);
-            }
+            heard.of_nothing(api, asking).await;
             Vec::new()
         }
         _ => Vec::new(),
@@ -122,8 +100,8 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let negotiation = negotiation(case, all.values());
     let passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
     Evidence {
-        backend: state,
-        coverage,
+        backend: heard.state,
+        coverage: heard.coverage,
         ever_instrumented: case.ever_instrumented || passed.iter().any(|probe| probe.joined),
         candidates: candidates(&passed_traces, service.as_ref()),
         failed: failed
@@ -148,22 +126,18 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     }
 }
 
-/// Everything in one answer, from a backend whose questions are counted. `None` where that cannot be had: then one
-/// question comes after the other.
-async fn all_at_once(
-    case: &Case,
-    api: &dyn Api,
-    ids: &[TraceId],
+/// All that there is to ask, where the service is known beforehand.
+fn everything<'a>(
+    case: &'a Case,
+    ids: &'a [TraceId],
     failed: &[&StoredProbe],
     around: Window,
-    asking: &Asking,
     now: SystemTime,
-) -> Option<Result<Answer, Unavailable>> {
-    let service = case.service.as_ref()?;
+) -> Option<Question<'a>> {
     let (baseline, gap) = windows(case, failed, now);
-    let question = Question {
+    Some(Question {
         ids,
-        service,
+        service: case.service.as_ref()?,
         whole: Window {
             from: around.from.min(baseline.from),
             to: around.to,
@@ -172,39 +146,7 @@ async fn all_at_once(
             from: gap.from,
             to: silence_end(case, gap, now),
         },
-    };
-    let answer = api.both(question, asking)?.await;
-    match answer {
-        Ok(Answer { cut: Some(_), .. }) => None,
-        answer => Some(answer),
-    }
-}
-
-/// The spans of these traces, or why they are not all there.
-async fn spans_of(
-    api: &dyn Api,
-    ids: &[TraceId],
-    around: Window,
-    asking: &Asking,
-    state: &mut BackendState,
-    coverage: &mut Coverage,
-) -> Vec<BackendSpan> {
-    match api.traces(ids, around, asking).await {
-        Ok(answer) => {
-            if let Some(cut) = answer.cut {
-                *state = BackendState::Truncated(cut);
-            }
-            // Of what was kept of an earlier time nothing follows for the gap; of a sample it does.
-            if let Coverage::Sampled(_) = &answer.coverage {
-                *coverage = answer.coverage;
-            }
-            answer.spans
-        }
-        Err(why) => {
-            *state = BackendState::Unavailable(why);
-            Vec::new()
-        }
-    }
+    })
 }
 
 /// A span is found by its trace and by the search: here it is once.

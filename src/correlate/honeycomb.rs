@@ -128,6 +128,10 @@ impl Honeycomb {
         if window.from < oldest {
             return Err(Text::new("it answers nothing that is older than 7 days"));
         }
+        // Before anything is asked: a query without a result would be for nothing.
+        if let Some(budget) = &self.budget {
+            asking.turn(budget).await?;
+        }
         let breakdowns = self.breakdowns(service, asking).await?;
         let query = json!({
             "calculations": [{ "op": "COUNT" }],
@@ -176,9 +180,6 @@ impl Honeycomb {
         let url = self.http.url(&format!("1/queries/{dataset}"))?;
         let reply = self.http.post_json(url, query, shown, asking).await?;
         let Created { id } = read(&reply)?;
-        if let Some(budget) = &self.budget {
-            asking.turn(budget).await?;
-        }
         let url = self.http.url(&format!("1/query_results/{dataset}"))?;
         let body = json!({
             "query_id": id,
@@ -491,7 +492,7 @@ mod tests {
             // As the documentation cuts.
             let grain = match end - start {
                 ..=21_600 => 60,
-                ..=172_800 => 300,
+                21_601..=172_800 => 300,
                 _ => 1_800,
             };
             prop_assert!(start / grain * grain <= from);

@@ -155,8 +155,7 @@ impl Bench<'_> {
             ("of its spans before the alert are", errors)
         } else {
             let gap: Vec<_> = self
-                .spans
-                .iter()
+                .until_last_asking()
                 .filter(|span| self.evidence.gap.holds(span.start))
                 .collect();
             if !gap.is_empty() && gap.iter().all(|span| span.is_own_error()) {

@@ -16,6 +16,7 @@ mod embedded;
 mod entry;
 mod excerpt;
 mod gather;
+mod heard;
 mod heimdall;
 mod honeycomb;
 mod http;
@@ -40,7 +41,7 @@ mod zipkin;
 
 pub use asking::Asking;
 pub use backend::Backend;
-pub use budget::Claim;
+pub use budget::{Claim, Ticket};
 pub use excerpt::excerpt;
 pub use gather::gather;
 pub use judge::judge;

@@ -102,15 +102,15 @@ impl Search<'_> {
     }
 
     /// Of spans that were asked for together with something else, those that a search in these windows finds.
-    pub(super) fn among(&self, spans: Vec<BackendSpan>, windows: &[Window]) -> Vec<BackendSpan> {
-        let is_in = |span: &BackendSpan| {
+    pub(super) fn among(&self, spans: &[BackendSpan], windows: &[Window]) -> Vec<BackendSpan> {
+        let is_in = |span: &&BackendSpan| {
             let start = self.skew.ours(span.start);
             windows.iter().any(|window| window.holds(start))
         };
-        let found = spans.into_iter();
-        found
-            .filter(|span| span.service == self.service.name && is_in(span))
-            .collect()
+        let of_service = spans
+            .iter()
+            .filter(|span| span.service == self.service.name);
+        of_service.filter(is_in).cloned().collect()
     }
 
     async fn once(&self, window: Window) -> Result<Answer, Unavailable> {

@@ -40,7 +40,7 @@ pub async fn learn(
 ) -> Result<Learnt, Text> {
     let asking = Asking::by(Claim::Learning);
     let answer = backend.api().traces(traces, around, &asking).await?;
-    let answers = by_trace(traces, answer.spans);
+    let answers = by_trace(traces, &answer.spans);
     let configured = configured.and_then(|service| backend.service(Some(service)));
     let is_targets = |span: &BackendSpan| match &configured {
         Some(service) => {
@@ -62,10 +62,13 @@ pub async fn learn(
 }
 
 /// The spans of each trace, in the order of `ids`.
-pub(super) fn by_trace(ids: &[TraceId], spans: Vec<BackendSpan>) -> Vec<Vec<BackendSpan>> {
-    let mut traces: HashMap<TraceId, Vec<BackendSpan>> = HashMap::new();
+pub(super) fn by_trace(ids: &[TraceId], spans: &[BackendSpan]) -> Vec<Vec<BackendSpan>> {
+    let mut traces: HashMap<TraceId, Vec<BackendSpan>> =
+        ids.iter().map(|id| (*id, Vec::new())).collect();
     for span in spans {
-        traces.entry(span.trace_id).or_default().push(span);
+        if let Some(trace) = traces.get_mut(&span.trace_id) {
+            trace.push(span.clone());
+        }
     }
     ids.iter()
         .map(|id| traces.remove(id).unwrap_or_default())

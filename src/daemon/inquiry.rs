@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use crate::correlate::{self, Asking, Backend, Claim};
+use crate::correlate::{self, Asking, Backend, Claim, Ticket};
 use crate::model::{Asked, Case, Judgement, ServiceName, Target, TracesSettings, Window};
 use crate::store::Reader;
 
@@ -66,8 +66,8 @@ pub struct Finding {
     pub asked: Asked,
     /// What it means.
     pub judgement: Judgement,
-    /// Not everything was asked, because the backend's limit is spent: when it can be.
-    pub refused_until: Option<SystemTime>,
+    /// Not everything was asked, because the backend's limit is spent: when it can be, and what keeps the place.
+    pub refused_until: Option<(SystemTime, Ticket)>,
 }
 
 impl Finding {
@@ -106,9 +106,9 @@ impl Inquiry {
     }
 
     /// An inquiry about a target, once it has its turn.
-    pub async fn turn(&self, target: &str, claim: Claim) -> Asking {
+    pub async fn turn(&self, target: &str, claim: Claim, ticket: Option<Ticket>) -> Asking {
         match self.source(target) {
-            Some(source) => Asking::admitted(&source.backend, claim).await,
+            Some(source) => Asking::admitted(&source.backend, claim, ticket).await,
             None => Asking::by(claim),
         }
     }

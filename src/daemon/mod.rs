@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Backlog, Desk, Head, Outbox, OutboxSender, Remembered, TracePage, Words};
 use crate::config::Config;
+use crate::correlate::Ticket;
 use crate::model::{
     Alerting, Delivery, Incident, Notice, NoticeEvent, Orders, ProbeResult, Target, TracesSettings,
 };
@@ -107,6 +108,8 @@ pub struct Daemon {
     after_probe: BTreeMap<String, Vec<String>>,
     /// Incidents about which nobody has been able to ask yet, until it is given up.
     unasked: HashSet<String>,
+    /// Places in the queue of a backend, by the incident.
+    places: HashMap<String, Ticket>,
     permits: Arc<Semaphore>,
     requests: mpsc::Sender<Request>,
     requested: Option<mpsc::Receiver<Request>>,
@@ -235,6 +238,7 @@ impl Daemon {
             rechecks: BinaryHeap::new(),
             after_probe: BTreeMap::new(),
             unasked: HashSet::new(),
+            places: HashMap::new(),
             permits: Arc::new(Semaphore::new(INQUIRIES)),
             requests,
             requested: Some(requested),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::inquiry::{Finding, Inquiry, Subject};
 use super::{Daemon, Done};
-use crate::correlate::{self, Asking, Claim};
+use crate::correlate::{self, Asking, Claim, Ticket};
 use crate::model::Asked;
 use crate::report::line;
 use crate::schedule::Request;
@@ -65,16 +65,16 @@ impl Daemon {
     }
 
     /// Asks the backend about an incident.
-    pub(super) fn ask(&self, target: &str, incident: String, background: &mut JoinSet<Done>) {
+    pub(super) fn ask(&mut self, target: &str, incident: String, background: &mut JoinSet<Done>) {
         let Some(inquiry) = self.inquiry.clone() else {
             return;
         };
         let (permits, telemetry) = (Arc::clone(&self.permits), self.telemetry.clone());
         let (writer, target) = (Arc::clone(&self.writer), target.to_owned());
-        let claim = self.claim(&incident);
+        let (claim, ticket) = (self.claim(&incident), self.places.remove(&incident));
         background.spawn(async move {
             // Before the permit: who waits for a vendor's limit must not keep others from asking elsewhere.
-            let asking = inquiry.turn(&target, claim).await;
+            let asking = inquiry.turn(&target, claim, ticket).await;
             let _permit = permits.acquire().await;
             // The failed probe's spans and row have to be where they will be looked for.
             telemetry.flush().await;
@@ -97,43 +97,14 @@ impl Daemon {
         }
     }
 
-    /// What was not asked for want of a turn is asked when there should be one; whether it is.
-    fn make_up_for(
-        &mut self,
-        target: &str,
-        incident: &str,
-        first: SystemTime,
-        at: SystemTime,
-    ) -> bool {
-        let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
-        let at_instant = Instant::now() + wait;
-        let mut planned = self.rechecks.iter();
-        if planned.any(|Reverse((at, _, id))| id == incident && *at <= at_instant) {
-            return true;
-        }
-        if at.duration_since(first).unwrap_or_default() > MADE_UP_FOR {
-            self.warn(&format!(
-                "the trace backend is not asked any more about {incident} of {target}: its limit was spent for an hour"
-            ));
-            return false;
-        }
-        self.rechecks.push(Reverse((
-            at_instant,
-            target.to_owned(),
-            incident.to_owned(),
-        )));
-        true
-    }
-
     pub(super) fn take_in_judged(&mut self, incident: &str, found: Result<Box<Finding>, String>) {
         let was_unasked = self.unasked.remove(incident);
         let mut finding = match found {
             Ok(finding) => finding,
             Err(why) => return self.warn(&format!("a verdict cannot be found: {why}")),
         };
-        if let Some(at) = finding.refused_until {
-            let (target, first) = (finding.asked.target.clone(), finding.asked.at);
-            let comes = self.make_up_for(&target, incident, first, at);
+        if let Some((at, ticket)) = finding.refused_until {
+            let comes = self.make_up_for(&finding.asked, incident, at, ticket);
             // What an earlier asking has found stands.
             if !was_unasked {
                 return;
@@ -144,6 +115,31 @@ impl Daemon {
             }
         }
         self.take_in_finding(*finding);
+    }
+
+    /// What was not asked for want of a turn is asked when there should be one, and not before; whether it is.
+    fn make_up_for(
+        &mut self,
+        asked: &Asked,
+        incident: &str,
+        at: SystemTime,
+        ticket: Ticket,
+    ) -> bool {
+        let target = &asked.target;
+        if at.duration_since(asked.at).unwrap_or_default() > MADE_UP_FOR {
+            self.warn(&format!(
+                "the trace backend is not asked any more about {incident} of {target}: its limit was spent for an hour"
+            ));
+            return false;
+        }
+        let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
+        let at = Instant::now() + wait;
+        self.rechecks
+            .retain(|Reverse((planned, _, id))| id != incident || *planned > at);
+        self.rechecks
+            .push(Reverse((at, target.clone(), incident.to_owned())));
+        self.places.insert(incident.to_owned(), ticket);
+        true
     }
 
     pub(super) fn take_in_finding(&mut self, finding: Finding) {

@@ -242,6 +242,8 @@ pub enum OperationKind {
     ToolsList,
     /// `tools/call`.
     ToolsCall,
+    /// `tools/call` of the canary, which no layer stands or falls with.
+    Canary,
 }
 
 impl OperationKind {
@@ -253,13 +255,14 @@ impl OperationKind {
             Self::Discover => "mcp.discover",
             Self::ToolsList => "mcp.tools_list",
             Self::ToolsCall => "mcp.tools_call",
+            Self::Canary => "mcp.tool_call",
         }
     }
 
     /// Whether a failure of `layer` is a failure of this operation.
     pub fn covers(self, layer: Layer) -> bool {
         match self {
-            Self::Negotiate => false,
+            Self::Negotiate | Self::Canary => false,
             Self::Initialize | Self::Discover => matches!(layer, Layer::Http | Layer::Initialize),
             Self::ToolsList | Self::ToolsCall => layer == Layer::ToolsList,
         }

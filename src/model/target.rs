@@ -15,7 +15,7 @@ use url::Url;
 
 use serde::Serialize;
 
-use super::{Cron, Expect, Profile};
+use super::{Cron, Expect, Profile, ToolCall};
 
 /// A string that never shows itself: `Debug` prints a mask, there is no `Display`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -113,6 +113,8 @@ pub struct Target {
     pub parent: Option<String>,
     /// The service's name in traces; learnt when absent.
     pub service: Option<ServiceName>,
+    /// A tool that is called after every layer has passed, so that a server that traces nothing else leaves a span.
+    pub canary: Option<ToolCall>,
     /// The name of the trace backend that has its spans; the first one when absent.
     pub traces: Option<String>,
     /// Values that must never be shown, even when the server repeats them.

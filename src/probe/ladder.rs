@@ -75,10 +75,41 @@ impl<'t, 'c> Ladder<'t, 'c> {
         }
         let era = self.handshake(hint).await?;
         self.list_tools_if_wanted(era).await?;
+        let mut modern = era == Era::Modern;
         if self.target.era == EraMode::Both {
             self.climb_again().await?;
+            modern = false;
+        }
+        if let Some(canary) = self.canary() {
+            self.call_canary(canary, modern).await;
         }
         Ok(())
+    }
+
+    /// Where somebody wants another tool called, that is enough.
+    fn canary(&self) -> Option<&'t ToolCall> {
+        let is_listed = self.target.profile.depth >= Layer::ToolsList && self.call.is_none();
+        self.target.canary.as_ref().filter(|_| is_listed)
+    }
+
+    /// Every layer has passed, and stays passed whatever comes of this. It gets half of the time that is left, so that the
+    /// session can be ended.
+    async fn call_canary(&mut self, canary: &ToolCall, modern: bool) {
+        let left = self.target.timeout.saturating_sub(self.record.now()) / 2;
+        let transcript = self.record.begin_canary(&canary.tool);
+        let called = self.call_tool(canary, modern, OperationKind::Canary);
+        let called = tokio::time::timeout(left, called).await;
+        self.record.end_canary(transcript);
+        let fault = match called {
+            Ok(Ok(())) => return,
+            Ok(Err(fault)) => fault,
+            Err(_) => self.record.deadline(left),
+        };
+        self.record.canary_failed(&canary.tool, &fault);
+        if fault.is_incomplete() {
+            // It may have stopped half-way: nothing more can be said on this connection.
+            self.channel.hang_up();
+        }
     }
 
     async fn handshake(&mut self, hint: Option<Dialect>) -> Result<Era, Fault> {
@@ -114,7 +145,9 @@ impl<'t, 'c> Ladder<'t, 'c> {
             self.record.begin(Layer::ToolsList);
             self.list_tools(era == Era::Modern).await?;
             if let Some(call) = self.call {
-                self.call_tool(call, era == Era::Modern).await?;
+                let modern = era == Era::Modern;
+                self.call_tool(call, modern, OperationKind::ToolsCall)
+                    .await?;
             }
             self.record.pass();
         }
@@ -564,7 +597,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
                 Err(error) => return Err(self.session_lost(self.with_status(operation, &error))),
             };
             cursor = list.read_page(&result, modern, self.record)?;
-            if let Some(call) = self.call
+            if let Some(call) = self.call.or(self.target.canary.as_ref())
                 && self.schema.is_none()
             {
                 self.schema = tools_call::input_schema(&result, &call.tool);
@@ -580,7 +613,12 @@ impl<'t, 'c> Ladder<'t, 'c> {
         Ok(())
     }
 
-    async fn call_tool(&mut self, tool: &ToolCall, modern: bool) -> Result<(), Fault> {
+    async fn call_tool(
+        &mut self,
+        tool: &ToolCall,
+        modern: bool,
+        kind: OperationKind,
+    ) -> Result<(), Fault> {
         let schema = self.schema.as_ref();
         let schema = schema.ok_or_else(|| tools_call::not_listed(&tool.tool))?;
         let mirrored = if modern && self.channel.transport() == Transport::StreamableHttp {
@@ -588,7 +626,7 @@ impl<'t, 'c> Ladder<'t, 'c> {
         } else {
             Vec::new()
         };
-        let (id, operation, traceparent) = self.open(OperationKind::ToolsCall, tools_call::METHOD);
+        let (id, operation, traceparent) = self.open(kind, tools_call::METHOD);
         let meta = Meta::new(self.target, &traceparent, modern);
         let call = Call {
             method: tools_call::METHOD,

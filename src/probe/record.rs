@@ -78,6 +78,8 @@ pub(super) struct Record {
     notes: Vec<Text>,
     transcript: Option<Box<Transcript>>,
     certificate_expires: Option<SystemTime>,
+    /// When the last layer was decided, where something came after it.
+    decided: Option<Duration>,
 }
 
 impl Record {
@@ -105,7 +107,39 @@ impl Record {
             notes: Vec::new(),
             transcript: taken_down.then(Box::default),
             certificate_expires: None,
+            decided: None,
         }
+    }
+
+    /// What follows is no part of what was found, and what it says is nobody's to read.
+    pub(super) fn begin_canary(&mut self, tool: &str) -> Option<Box<Transcript>> {
+        self.say(|| format!("the canary {tool} is called; what is said of it is not taken down"));
+        self.decided = Some(self.now());
+        self.transcript.take()
+    }
+
+    /// The canary has ended; what was taken down before goes on.
+    pub(super) fn end_canary(&mut self, transcript: Option<Box<Transcript>>) {
+        self.transcript = transcript;
+    }
+
+    /// The canary came to nothing: that is a note on a target that is as well as it was found to be.
+    pub(super) fn canary_failed(&mut self, tool: &str, fault: &Fault) {
+        let now = self.now();
+        if let Some(operation) = self.operations.last_mut()
+            && operation.kind == OperationKind::Canary
+        {
+            operation.error = Some(fault.reason.as_str().into());
+            operation.jsonrpc_code = fault.jsonrpc_code;
+            operation.answered = !fault.is_incomplete();
+            if !operation.answered {
+                operation.end = now;
+            }
+        }
+        self.note(format!(
+            "canary {tool}: {}: {}",
+            fault.reason, fault.message
+        ));
     }
 
     /// Nobody wants to read it after all.
@@ -442,7 +476,7 @@ impl Record {
         let state = failure.as_ref().map_or(State::Up, Failure::state);
         self.redact(target);
         let result = ProbeResult {
-            duration: self.now(),
+            duration: self.decided.unwrap_or_else(|| self.now()),
             started_at: self.started_at,
             trace_id: self.trace_id,
             root_span: self.root_span,

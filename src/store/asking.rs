@@ -98,6 +98,7 @@ mod tests {
                 gap: window,
                 silence_to: at,
                 asked_at: at,
+                later_on_its_way: false,
                 usual_lag: Duration::ZERO,
                 clock: ClockSkew::NONE,
                 shares_our_network: false,

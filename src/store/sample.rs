@@ -41,6 +41,7 @@ pub(super) fn target(name: &str) -> Arc<Target> {
         tracestate: String::new(),
         tags: Vec::new(),
         service: None,
+        canary: None,
         traces: None,
         parent: None,
         secrets: Vec::new(),

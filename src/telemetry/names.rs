@@ -31,3 +31,6 @@ pub(super) const TOOLS: &str = "mcpprobe.tools";
 pub(super) const TAGS: &str = "mcpprobe.tags";
 pub(super) const NOTE: &str = "mcpprobe.note";
 pub(super) const OUTCOME: &str = "mcpprobe.outcome";
+pub(super) const MCP_TOOL_NAME: &str = "mcp.tool_name";
+pub(super) const GEN_AI_TOOL_NAME: &str = "gen_ai.tool.name";
+pub(super) const GEN_AI_OPERATION_NAME: &str = "gen_ai.operation.name";

@@ -147,12 +147,18 @@ impl Builder<'_> {
 
     fn session(&self) -> SpanData {
         let result = self.result;
+        let last = result
+            .operations
+            .iter()
+            .map(|operation| operation.end)
+            .max();
         let mut span = self.span(
             result.root_span,
             None,
             "mcp.session",
             Duration::ZERO,
-            result.duration,
+            // The canary comes after everything was decided.
+            last.unwrap_or_default().max(result.duration),
         );
         let tags: Vec<StringValue> = self
             .target
@@ -294,9 +300,16 @@ impl Builder<'_> {
         let code = operation.jsonrpc_code;
         let session = self.result.session_id.as_ref();
         let [address, port, transport] = self.address();
+        let canary = self.target.canary.as_ref();
+        let tool = canary
+            .filter(|_| kind == OperationKind::Canary)
+            .map(|canary| canary.tool.as_str());
         self.attributes(
             &mut span,
             vec![
+                tool.map(|tool| text(names::MCP_TOOL_NAME, tool)),
+                tool.map(|tool| text(names::GEN_AI_TOOL_NAME, tool)),
+                tool.map(|_| text(names::GEN_AI_OPERATION_NAME, "execute_tool")),
                 Some(KeyValue::new(names::MCP_METHOD_NAME, operation.method)),
                 Some(text(names::MCP_OPERATION, name.trim_start_matches("mcp."))),
                 Some(KeyValue::new(

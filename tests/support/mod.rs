@@ -308,6 +308,11 @@ pub(crate) struct Demo {
 impl Demo {
     /// `otlp`: the port that it exports its spans to.
     pub(crate) fn start(service: &str, otlp: Option<u16>) -> Self {
+        Self::start_with(service, otlp, &[])
+    }
+
+    /// `options` besides the usual ones.
+    pub(crate) fn start_with(service: &str, otlp: Option<u16>, options: &[&str]) -> Self {
         let (port, control) = (free_port(), free_port());
         let mut command = Command::new(example("demo_server"));
         command
@@ -319,6 +324,7 @@ impl Demo {
                 "--service",
                 service,
             ])
+            .args(options)
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .stdout(Stdio::null());
         if let Some(otlp) = otlp {
