@@ -171,8 +171,9 @@ impl<'n> Stage<'n> {
         Watch::start(&format!(
             "[defaults]\nevery = \"2s\"\ntimeout = \"2s\"\n\
              [alerting]\nconfirm = 1\nconfirm_delay = \"300ms\"\n\
-             {}window = \"40s\"\nrecheck = [\"5s\", \"11s\", \"20s\"]\n{tables}",
-            self.backend.tables()
+             {}window = \"40s\"\nrecheck = {}\n{tables}",
+            self.backend.tables(),
+            self.backend.rechecks()
         ))
     }
 }
