@@ -24,6 +24,9 @@ const MAX_PASSED: usize = 12;
 /// A failed probe so young that its spans may still be on their way is left out, but for the first one.
 const OWN_SPANS_GRACE: Duration = Duration::from_secs(10);
 
+/// The same for a search that sees later what asking by id sees at once: Tempo's does after some ten seconds.
+const SEARCH_GRACE: Duration = Duration::from_secs(20);
+
 /// Asks `backend` everything that there is to know about `case`, as of `now`.
 pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: SystemTime) -> Evidence {
     let api = backend.api();
@@ -45,8 +48,27 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         })
     });
     let service = service.map(|service| in_its_place(service, &passed_traces));
+    let (failed, search_lags) = match service {
+        Some(_) => {
+            seen_by_search(
+                api,
+                failed,
+                &failed_traces,
+                case,
+                now,
+                asking,
+                &mut heard.state,
+            )
+            .await
+        }
+        None => (failed, false),
+    };
     let (mut baseline, gap) = windows(case, &failed, now);
-    let mut silence_to = silence_end(case, gap, now);
+    // What came back after the last failed probe may not be seen yet by a search that lags.
+    let silence_to = match search_lags {
+        true => gap.to,
+        false => silence_end(case, gap, now),
+    };
     let skew = service.as_ref().map_or(ClockSkew::NONE, |service| {
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
@@ -63,15 +85,6 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
                 service,
                 skew,
             };
-            let own = failed.iter().map(|probe| probe.trace_id);
-            let own: Vec<_> = own
-                .filter(|id| has_own_spans(&failed_traces, *id))
-                .collect();
-            let of_failures = self::around(failed.iter(), case, now);
-            if search.lags(&own, of_failures, &mut heard.state).await {
-                // What came back after the last failed probe may not be seen yet.
-                silence_to = gap.to;
-            }
             let mut found = heard.of_service(search, since, &mut baseline).await;
             // A trace of ours is looked at whole or not at all: what hangs below negotiation is told by its parents.
             let ours = own_traces(case);
@@ -232,6 +245,55 @@ fn drop_too_young<'c>(
                 || has_own_spans(traces, probe.trace_id)
         })
         .collect()
+}
+
+/// Where a search sees later what asking by id sees at once: the failed probes that the search sees too, and whether it is so.
+/// If it does not see one that is not young any more, or the first, its silence proves nothing.
+async fn seen_by_search<'c>(
+    api: &dyn Api,
+    failed: Vec<&'c StoredProbe>,
+    traces: &[Vec<BackendSpan>],
+    case: &Case,
+    now: SystemTime,
+    asking: &Asking,
+    state: &mut BackendState,
+) -> (Vec<&'c StoredProbe>, bool) {
+    let is_found = |id: TraceId| has_own_spans(traces, id);
+    let ids = failed.iter().map(|probe| probe.trace_id);
+    let ids: Vec<_> = ids.filter(|id| is_found(*id)).collect();
+    if *state != BackendState::Answered {
+        return (failed, false);
+    }
+    let seen = match api
+        .searchable(&ids, around(failed.iter(), case, now), asking)
+        .await
+    {
+        Ok(None) => return (failed, false),
+        Ok(Some(seen)) => seen,
+        Err(why) => {
+            *state = BackendState::Unavailable(why);
+            return (failed, true);
+        }
+    };
+    let first = failed.first().map(|probe| probe.trace_id);
+    let is_young = |probe: &StoredProbe| {
+        let age = now.duration_since(probe.ended_at).unwrap_or_default();
+        Some(probe.trace_id) != first && age < SEARCH_GRACE
+    };
+    let is_missing =
+        |probe: &&StoredProbe| is_found(probe.trace_id) && !seen.contains(&probe.trace_id);
+    // A probe is made just before the backend is asked: waited for, there would never be a verdict.
+    let kept: Vec<_> = failed
+        .into_iter()
+        .filter(|probe| !is_missing(probe) || !is_young(probe))
+        .collect();
+    if let Some(missing) = kept.iter().copied().find(is_missing) {
+        *state = BackendState::Unavailable(Text::new(format!(
+            "its search does not see our own probe {} (yet), which asking by its id does",
+            missing.trace_id
+        )));
+    }
+    (kept, true)
 }
 
 fn has_own_spans(traces: &[Vec<BackendSpan>], id: TraceId) -> bool {

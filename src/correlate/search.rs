@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::asking::Asking;
 use super::backend::{Answer, Api, BackendSpan, Unavailable};
-use crate::model::{BackendState, ClockSkew, Coverage, ServiceName, Text, TraceId, Window};
+use crate::model::{BackendState, ClockSkew, Coverage, ServiceName, Text, Window};
 
 /// A baseline is not made shorter than this: its last quarter would hold nothing.
 const SHORTEST_BASELINE: Duration = Duration::from_secs(10);
@@ -18,30 +18,6 @@ pub(super) struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Whether this backend's search sees later what asking by id sees at once; and if it does not yet see our own failed
-    /// probes, `ids`, its silence proves nothing. Asked before the search, which then sees no less.
-    pub(super) async fn lags(
-        &self,
-        ids: &[TraceId],
-        around: Window,
-        backend: &mut BackendState,
-    ) -> bool {
-        let seen = match self.api.searchable(ids, around, self.asking).await {
-            Ok(None) => return false,
-            Ok(Some(seen)) => seen,
-            Err(why) => {
-                *backend = BackendState::Unavailable(why);
-                return true;
-            }
-        };
-        if let Some(missing) = ids.iter().find(|id| !seen.contains(*id)) {
-            *backend = BackendState::Unavailable(Text::new(format!(
-                "its search does not see our own probe {missing} (yet), which asking by its id does"
-            )));
-        }
-        true
-    }
-
     /// Every span in `window`, or the backend is not to be believed.
     pub(super) async fn all(
         &self,

@@ -75,6 +75,14 @@ impl Backend {
         )
     }
 
+    /// When it is asked: what a search of Tempo's sees is ten seconds old.
+    pub(super) fn rechecks(&self) -> &'static str {
+        match self.store {
+            Store::Jaeger(_) | Store::Zipkin(_) => r#"["5s", "11s", "20s"]"#,
+            Store::Tempo(_) => r#"["5s", "15s", "28s"]"#,
+        }
+    }
+
     pub(super) fn signal(&self, name: &str) {
         match &self.store {
             Store::Jaeger(jaeger) => jaeger.program.signal(name),

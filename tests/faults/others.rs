@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::wire::exchange;
 use crate::support::eventually;
 
-const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct Others {
     stop: Arc<AtomicBool>,

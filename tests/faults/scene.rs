@@ -169,10 +169,11 @@ impl<'n> Stage<'n> {
         let in_order = early.into_iter().chain(rest);
         let tables: String = in_order.map(|target| target.table.as_str()).collect();
         Watch::start(&format!(
-            "[defaults]\nevery = \"1s\"\ntimeout = \"2s\"\n\
+            "[defaults]\nevery = \"2s\"\ntimeout = \"2s\"\n\
              [alerting]\nconfirm = 1\nconfirm_delay = \"300ms\"\n\
-             {}window = \"40s\"\nrecheck = [\"4s\", \"9s\", \"16s\"]\n{tables}",
-            self.backend.tables()
+             {}window = \"40s\"\nrecheck = {}\n{tables}",
+            self.backend.tables(),
+            self.backend.rechecks()
         ))
     }
 }

@@ -11,12 +11,20 @@ use url::Url;
 
 use super::network::port;
 use super::otlp::{Span, spans};
-use crate::support::{Asked, Small, empty_answer, json_answer};
+use crate::support::{Asked, Small, empty_answer};
 
 /// `trace_idle_period`; searches were seen to find a trace 6.4 to 9.9 s after it was sent.
 const IDLE: Duration = Duration::from_secs(8);
 
-type Store = BTreeMap<String, (Instant, Vec<Span>)>;
+type Store = BTreeMap<String, (Instant, Vec<Kept>)>;
+
+/// A span, and what answers have of it: written once, for it is asked for often.
+struct Kept {
+    service: String,
+    start: u64,
+    by_id: String,
+    selected: String,
+}
 
 pub(super) struct Tempo {
     /// Of the queries and of OTLP as JSON.
@@ -31,8 +39,8 @@ impl Tempo {
             let mut store = store.lock().unwrap();
             let path = asked.target.split('?').next().unwrap();
             match path.strip_prefix("/api/v2/traces/") {
-                Some(id) => json_answer("200 OK", &by_id(&store, id)),
-                None if path == "/api/search" => json_answer("200 OK", &search(&store, asked)),
+                Some(id) => answered(&by_id(&store, id)),
+                None if path == "/api/search" => answered(&search(&store, asked)),
                 None => {
                     take_in(&mut store, &asked.body);
                     empty_answer("200 OK")
@@ -48,22 +56,36 @@ fn take_in(store: &mut Store, request: &Value) {
         let entry = store.entry(span.text("traceId"));
         let (last, spans) = entry.or_insert((Instant::now(), Vec::new()));
         *last = Instant::now();
-        spans.push(span);
+        spans.push(Kept {
+            service: span.service(),
+            start: span.nanos("startTimeUnixNano"),
+            by_id: of_resource(&span).to_string(),
+            selected: selected(&span).to_string(),
+        });
     }
 }
 
-fn by_id(store: &Store, id: &str) -> Value {
+fn answered(body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn by_id(store: &Store, id: &str) -> String {
     let Some((_, spans)) = store.get(id) else {
-        return json!({ "trace": {}, "metrics": {} });
+        return r#"{"trace":{},"metrics":{}}"#.to_owned();
     };
-    let of_resource = |span: &Span| {
-        json!({
-            "resource": { "attributes": span.resource },
-            "scopeSpans": [{ "scope": { "name": span.scope }, "spans": [stored(span)] }],
-        })
-    };
-    let all: Vec<_> = spans.iter().map(of_resource).collect();
-    json!({ "trace": { "resourceSpans": all }, "metrics": { "inspectedBytes": "1" } })
+    let all: Vec<_> = spans.iter().map(|span| span.by_id.as_str()).collect();
+    let all = all.join(",");
+    format!(r#"{{"trace":{{"resourceSpans":[{all}]}},"metrics":{{"inspectedBytes":"1"}}}}"#)
+}
+
+fn of_resource(span: &Span) -> Value {
+    json!({
+        "resource": { "attributes": span.resource },
+        "scopeSpans": [{ "scope": { "name": span.scope }, "spans": [stored(span)] }],
+    })
 }
 
 /// Ids in base64, and words for numbers.
@@ -87,7 +109,7 @@ fn stored(span: &Span) -> Value {
 }
 
 /// Two forms of a query are asked: the spans of a service, and which of some traces there are.
-fn search(store: &Store, asked: &Asked) -> Value {
+fn search(store: &Store, asked: &Asked) -> String {
     let url = Url::parse(&format!("http://localhost{}", asked.target)).unwrap();
     let query: BTreeMap<_, _> = url.query_pairs().into_owned().collect();
     let text = &query["q"];
@@ -95,24 +117,28 @@ fn search(store: &Store, asked: &Asked) -> Value {
     let window = seconds("start")..seconds("end");
     let named: Vec<_> = text.split('"').skip(1).step_by(2).collect();
     let by_service = text.contains("resource.service.name =");
-    let traces: Vec<_> = store
-        .iter()
-        .filter(|(_, (last, _))| last.elapsed() > IDLE)
-        .filter(|(id, _)| by_service || named.iter().any(|named| named == id))
-        .filter_map(|(id, (_, spans))| {
-            let found: Vec<_> = spans
-                .iter()
-                .filter(|span| !by_service || span.service() == named[0])
-                .filter(|span| window.contains(&span.nanos("startTimeUnixNano")))
-                .collect();
-            let selected: Vec<_> = found.iter().map(|span| selected(span)).collect();
-            let set = json!({ "spans": selected, "matched": selected.len() });
-            let trace =
-                json!({ "traceID": id.trim_start_matches('0'), "spanSet": set, "spanSets": [set] });
-            (!found.is_empty()).then_some(trace)
-        })
-        .collect();
-    json!({ "traces": traces, "metrics": { "completedJobs": 3, "totalJobs": 3 } })
+    let mut traces = Vec::new();
+    for (id, (last, spans)) in store {
+        let named_so = by_service || named.contains(&id.as_str());
+        if !named_so || last.elapsed() < IDLE {
+            continue;
+        }
+        let found: Vec<_> = spans
+            .iter()
+            .filter(|span| !by_service || span.service == named[0])
+            .filter(|span| window.contains(&span.start))
+            .map(|span| span.selected.as_str())
+            .collect();
+        if !found.is_empty() {
+            let id = id.trim_start_matches('0');
+            let (matched, found) = (found.len(), found.join(","));
+            traces.push(format!(
+                r#"{{"traceID":"{id}","spanSets":[{{"spans":[{found}],"matched":{matched}}}]}}"#
+            ));
+        }
+    }
+    let traces = traces.join(",");
+    format!(r#"{{"traces":[{traces}],"metrics":{{"completedJobs":3,"totalJobs":3}}}}"#)
 }
 
 fn selected(span: &Span) -> Value {
