@@ -15,6 +15,7 @@ mod conformance;
 mod incidents;
 mod live;
 mod real_servers;
+mod rehearsal_table;
 mod service;
 mod store;
 mod telemetry;

@@ -361,6 +361,7 @@ impl Row {
                 trace_id: Owner::Passed(number).trace(),
                 ended_at: at(ended),
                 joined,
+                own_spans_found: true,
             })
             .collect()
     }

@@ -10,6 +10,7 @@ mod gather;
 mod http;
 mod jaeger;
 mod judge;
+mod rehearse;
 #[cfg(test)]
 mod sample;
 mod search;
@@ -20,4 +21,5 @@ pub use backend::{Asking, Backend};
 pub use excerpt::excerpt;
 pub use gather::gather;
 pub use judge::judge;
+pub use rehearse::rehearse;
 pub use service::{Learnt, learn};

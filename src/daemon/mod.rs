@@ -1,5 +1,6 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
+mod alarm;
 mod asker;
 mod board;
 pub mod control;
@@ -41,6 +42,7 @@ use asker::Asker;
 use fleet::Fleet;
 use learning::{LEARN_EVERY, Lesson};
 
+pub use alarm::{Alarm, Answered, MAX_ALARM, answer_alarms, answer_correlate, many, read_alarms};
 pub use board::Board;
 pub use inquiry::{Finding, Inquiry, Source, Subject};
 pub use progress::Progress;

@@ -9,6 +9,7 @@ pub mod incidents;
 pub mod json;
 pub mod line;
 pub mod live;
+pub mod rehearsal;
 pub mod replay;
 pub mod screen;
 pub mod silences;
