@@ -4,6 +4,7 @@
 //! with the answers they get, and what has to come of it.
 
 mod case;
+mod crowd;
 mod fake;
 mod story;
 

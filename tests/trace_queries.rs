@@ -1,11 +1,13 @@
 //! What the embedded trace backend answers: by its commands, by its API, and as Jaeger would.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mcpprobe::daemon::api::{Reply, answer};
-use mcpprobe::traces::{Reader, Store, StoreSettings};
+use mcpprobe::traces::{ListenSettings, Reader, Receiver, Store, StoreSettings};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
@@ -98,6 +100,7 @@ fn request(service: &str, spans: Vec<Span>) -> Vec<u8> {
 /// A configuration with a file of spans beside it: an agent's call of a tool that failed below, and a listing that did not.
 struct Kept {
     folder: tempfile::TempDir,
+    receiver: Receiver,
     store: Store,
 }
 
@@ -113,7 +116,16 @@ impl Kept {
             keep_content: false,
         };
         let store = Store::open(settings, Arc::new(|why| panic!("{why}"))).unwrap();
-        let kept = Self { folder, store };
+        let listen = ListenSettings {
+            http: Some(([127, 0, 0, 1], 0).into()),
+            ..ListenSettings::default()
+        };
+        let receiver = Receiver::start(listen, store.intake(), Arc::new(|why| panic!("{why}")));
+        let kept = Self {
+            folder,
+            receiver,
+            store,
+        };
         let now = SystemTime::now();
         kept.record(
             "agent",
@@ -130,7 +142,6 @@ impl Kept {
                 },
                 now,
             )],
-            now,
         );
         kept.record(
             "weather-mcp",
@@ -170,17 +181,23 @@ impl Kept {
                     now,
                 ),
             ],
-            now,
         );
         kept.store.flush();
         kept
     }
 
-    fn record(&self, service: &str, spans: Vec<Span>, now: SystemTime) {
-        self.store
-            .intake()
-            .record(&request(service, spans), now)
-            .unwrap();
+    fn record(&self, service: &str, spans: Vec<Span>) {
+        let body = request(service, spans);
+        let mut stream = TcpStream::connect(self.receiver.http.unwrap()).unwrap();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     fn file(&self) -> String {

@@ -12,7 +12,7 @@ use crate::support::{Demo, Jaeger, Watch, eventually, free_port, http, run};
 const HEALTHY: Duration = Duration::from_secs(14);
 
 /// Watches `url` every second and asks Jaeger soon after a failure.
-fn watch(jaeger: &Jaeger, url: &str) -> Watch {
+fn watch(jaeger: &Jaeger, url: &str, api: &str) -> Watch {
     Watch::start(&format!(
         r#"
         [defaults]
@@ -26,6 +26,7 @@ fn watch(jaeger: &Jaeger, url: &str) -> Watch {
         [traces]
         backend = "jaeger"
         url = "http://127.0.0.1:{}"
+        api = "{api}"
         recheck = ["3s", "7s", "14s"]
         "#,
         jaeger.otlp, jaeger.query
@@ -38,7 +39,18 @@ fn mcp(port: u16) -> String {
 
 /// Watches a healthy server for a while, breaks it, and compares the last verdict.
 fn verdict_after(jaeger: &Jaeger, url: &str, break_it: impl FnOnce(), expected: &str) -> Watch {
-    let watch = watch(jaeger, url);
+    verdict_by("v1", jaeger, url, break_it, expected)
+}
+
+/// The same with one of Jaeger's two APIs.
+fn verdict_by(
+    api: &str,
+    jaeger: &Jaeger,
+    url: &str,
+    break_it: impl FnOnce(),
+    expected: &str,
+) -> Watch {
+    let watch = watch(jaeger, url, api);
     watch.until_state("target", "up");
     std::thread::sleep(HEALTHY);
     break_it();
@@ -138,6 +150,34 @@ fn infrastructure_when_the_server_is_gone() {
     let demo = Demo::start("infrastructure", Some(jaeger.otlp));
     let port = demo.port;
     verdict_after(&jaeger, &mcp(port), move || drop(demo), "infrastructure");
+}
+
+#[test]
+fn v3_application_when_the_server_answers_with_errors() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("v3-application", Some(jaeger.otlp));
+    let break_it = || demo.fail("initialize");
+    verdict_by("v3", &jaeger, &mcp(demo.port), break_it, "application");
+}
+
+#[test]
+fn v3_infrastructure_when_the_server_is_gone() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("v3-infrastructure", Some(jaeger.otlp));
+    let url = mcp(demo.port);
+    verdict_by("v3", &jaeger, &url, move || drop(demo), "infrastructure");
+}
+
+#[test]
+fn v3_path_when_others_are_served_and_we_are_not() {
+    let jaeger = Jaeger::start();
+    let demo = Demo::start("v3-path", Some(jaeger.otlp));
+    let proxy = Proxy::start(demo.port);
+    let others = Others::start(demo.port);
+    let cut = Arc::clone(&proxy.cut);
+    let break_it = move || cut.store(true, Ordering::Relaxed);
+    verdict_by("v3", &jaeger, &mcp(proxy.port), break_it, "path");
+    drop(others);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! - The engine alone, 64 at once, against the bare loop and against rmcp's client without a pace.
 //! - Every bad server of the tests at once, in one `check` with 3 s for each: time and memory.
 //! - `check FILE`: CPU of each handshake when only probing is done, from start to exit.
+//! - The embedded trace backend: spans per second of CPU beside Jaeger's, and the times of answers.
 //!
 //! Server, sink and loop are processes of their own: this program again, told what to be. The loop
 //! repeats what the server recorded of a real `mcpprobe`, so that both always send the same bytes.
@@ -26,6 +27,7 @@ mod rmcp_client;
 mod server;
 mod storm;
 mod table;
+mod traces;
 mod window;
 
 use std::error::Error;
@@ -108,6 +110,14 @@ enum Role {
     },
     /// Nothing but all bad servers at once
     Storm,
+    /// Nothing but the embedded trace backend
+    Traces,
+    /// The embedded trace backend
+    #[command(hide = true)]
+    TracesServer,
+    /// Answers of the embedded trace backend, with many spans stored
+    #[command(hide = true)]
+    TracesReading,
     /// rmcp's client without a pace
     #[command(hide = true)]
     Rmcp {
@@ -131,6 +141,9 @@ async fn main() -> ExitCode {
             program::until_orphaned(bare_loop::run_flat_out(server)).await
         }
         Some(Role::Storm) => only_storm().await,
+        Some(Role::Traces) => traces::run().await,
+        Some(Role::TracesServer) => program::until_orphaned(traces::serve()).await,
+        Some(Role::TracesReading) => traces::reading().await,
         Some(Role::Engine { server }) => program::until_orphaned(engine::run(server)).await,
         Some(Role::Rmcp { server }) => {
             program::until_orphaned(rmcp_client::run(server, false)).await
@@ -192,7 +205,7 @@ async fn measure() -> Result<(), Trouble> {
     let figures = bench.figures(folder.path().join("legacy.toml")).await?;
     table::print(&figures, TARGETS);
     table::print_storm(&storm);
-    Ok(())
+    traces::run().await
 }
 
 /// A `watch` to be measured.

@@ -12,12 +12,12 @@ use super::live::{Drawer, LiveView};
 use super::{Exit, Hangup, Trouble, cancelled_by_signals, check, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
 use crate::config::{self, Complaints, Config};
-use crate::daemon::{Daemon, Output, Parts, Seen, Started};
+use crate::daemon::{self, Daemon, Embedded, Output, Parts, Seen, Started};
 use crate::model::{ChannelKind, State, Target, Timing};
 use crate::report::CheckReport;
 use crate::report::line::{self, LineFormat};
 use crate::schedule::Limits;
-use crate::telemetry::{ExportSettings, Telemetry};
+use crate::telemetry::{self, ExportSettings, Telemetry};
 
 pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     let seen = Seen::now(&args.file);
@@ -63,7 +63,12 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     let warn = move |text: &str| {
         warn_to.warning(&line::message(format, SystemTime::now(), "warning", text));
     };
-    let telemetry = Telemetry::start(&settings, None, Arc::new(warn));
+    let warn: telemetry::Warn = Arc::new(warn);
+    // The last to end: what the others do at their end are spans too.
+    let embedded = daemon::embedded(&config.traces)
+        .and_then(|embedded| Embedded::start(embedded, settings.resource(), &warn));
+    let local = embedded.as_ref().map(Embedded::local);
+    let telemetry = Telemetry::start(&settings, local, warn);
     let (file, doubts_to) = (args.file.clone(), Arc::clone(&output));
     let reread = move || match config::load(&file, None) {
         Ok(loaded) => {
@@ -103,7 +108,8 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
     });
     let texts = std::iter::once(watching)
         .chain(waiting(&targets, now))
-        .chain(unheard);
+        .chain(unheard)
+        .chain(embedded.as_ref().and_then(Embedded::listening));
     for text in texts {
         output.warning(&line::message(format, now, "info", &text));
     }

@@ -193,14 +193,23 @@ impl Http {
 /// Characters of a refusal's own words.
 const MAX_SAID: usize = 200;
 
-/// Every header's value, and what stands after `Bearer` in it.
+/// Every header's value, what stands after `Bearer` in it, and the password in basic authentication.
 fn secrets(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.values().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, after)| after)])
-        .flatten()
-        .map(str::to_owned)
-        .collect()
+    use base64::Engine as _;
+    let mut secrets = Vec::new();
+    for value in headers.values().filter_map(|value| value.to_str().ok()) {
+        secrets.push(value.to_owned());
+        let Some((_, after)) = value.split_once(' ') else {
+            continue;
+        };
+        secrets.push(after.to_owned());
+        let decoded = base64::engine::general_purpose::STANDARD.decode(after);
+        let both = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some((_, password)) = both.as_deref().and_then(|both| both.split_once(':')) {
+            secrets.push(password.to_owned());
+        }
+    }
+    secrets
 }
 
 impl Reply {

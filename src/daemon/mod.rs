@@ -5,6 +5,7 @@ mod asker;
 mod board;
 pub mod control;
 mod dialects;
+mod embedded;
 mod fleet;
 pub mod heartbeat;
 mod inquiry;
@@ -44,6 +45,7 @@ use fleet::Fleet;
 use learning::{LEARN_EVERY, Lesson};
 
 pub use board::Board;
+pub use embedded::{Embedded, embedded};
 pub use inquiry::{Finding, Inquiry, Source, Subject};
 pub use progress::Progress;
 pub use reload::Seen;

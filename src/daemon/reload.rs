@@ -104,8 +104,11 @@ fn stamp(file: &Path) -> Option<Stamp> {
 /// What only a restart changes.
 pub(super) fn fixed(config: &Config) -> String {
     format!(
-        "{:?} {:?} {:?}",
-        config.store, config.telemetry, config.alerting.heartbeat
+        "{:?} {:?} {:?} {:?}",
+        config.store,
+        config.telemetry,
+        config.alerting.heartbeat,
+        super::embedded(&config.traces)
     )
 }
 
@@ -174,7 +177,7 @@ impl Daemon {
     pub(super) async fn reload(&mut self, config: Config, started: &Arc<Started>) -> DueQueue {
         let now = SystemTime::now();
         if fixed(&config) != self.settings.fixed {
-            self.warn("[store], [telemetry] and [heartbeat] are read at a start only: restart to change them");
+            self.warn("[store], [telemetry], [heartbeat] and the embedded trace backend are read at a start only: restart to change them");
         }
         let (fleet, difference) = self.fleet.succeed(config.targets);
         self.fleet = fleet;

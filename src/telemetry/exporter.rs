@@ -85,7 +85,7 @@ impl Exporter {
 }
 
 /// Who we are.
-fn resource(settings: &ExportSettings) -> Resource {
+pub(super) fn resource(settings: &ExportSettings) -> Resource {
     let mut resource = Resource::builder();
     if !settings.service_named {
         resource = resource.with_service_name("mcpprobe");

@@ -84,6 +84,17 @@ impl ExportSettings {
     }
 }
 
+impl ExportSettings {
+    /// What our spans say of us.
+    pub fn resource(&self) -> Vec<(String, String)> {
+        let resource = super::exporter::resource(self);
+        let pairs = resource.iter();
+        pairs
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect()
+    }
+}
+
 fn from_millis(millis: usize) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }

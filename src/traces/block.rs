@@ -471,11 +471,6 @@ impl<'b> Record<'b> {
     pub(super) fn kind(&self) -> u8 {
         self.marks & 7
     }
-
-    /// Whether it has a parent.
-    pub(super) fn has_parent(&self) -> bool {
-        self.marks >> 7 == 1
-    }
 }
 
 fn items(bytes: &[u8]) -> Vec<&[u8]> {

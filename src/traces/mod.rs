@@ -23,12 +23,12 @@ mod limits;
 mod list;
 mod merge;
 mod otlp;
-mod own;
 mod pending;
 mod privacy;
 mod query;
 mod raw;
 mod reader;
+pub mod receiver;
 mod recorder;
 #[cfg(test)]
 mod sample;
@@ -44,4 +44,7 @@ pub use query::{
     TraceSummary,
 };
 pub use reader::{Reader, Unavailable};
+pub use receiver::{
+    Answers, ForwardSettings, ListenSettings, OwnSpans, Question, Received, Receiver, Reply,
+};
 pub use store::Store;

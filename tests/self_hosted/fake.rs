@@ -100,7 +100,7 @@ pub(super) struct Fault {
     #[serde(default)]
     replace: Option<[String; 2]>,
     #[serde(default)]
-    hang: bool,
+    pub(super) hang: bool,
     /// This many traces more of others, before the failure.
     #[serde(default)]
     others: u32,

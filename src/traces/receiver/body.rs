@@ -1,0 +1,97 @@
+//! A request's body: received, and decompressed, within limits.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use super::limits;
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    TooLarge,
+    /// Too much is being received from everybody together.
+    Busy,
+    TooSlow,
+    /// The sender went away, or broke the protocol.
+    BrokenOff,
+    NotGzip,
+}
+
+/// Counts its bytes as being received for as long as it lives.
+struct InFlight<'c> {
+    all: &'c AtomicUsize,
+    own: usize,
+}
+
+impl InFlight<'_> {
+    fn add(&mut self, bytes: usize) -> Result<(), Unusable> {
+        self.own += bytes;
+        let before = self.all.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > limits::IN_FLIGHT {
+            return Err(Unusable::Busy);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+    }
+}
+
+/// All of it, as it comes.
+pub(super) async fn receive(body: Incoming, in_flight: &AtomicUsize) -> Result<Bytes, Unusable> {
+    let said = body.size_hint().lower();
+    if said > limits::BODY as u64 {
+        return Err(Unusable::TooLarge);
+    }
+    let counted = InFlight {
+        all: in_flight,
+        own: 0,
+    };
+    tokio::time::timeout(limits::BODY_TIME, gather(body, counted))
+        .await
+        .unwrap_or(Err(Unusable::TooSlow))
+}
+
+async fn gather(mut body: Incoming, mut counted: InFlight<'_>) -> Result<Bytes, Unusable> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unusable::BrokenOff)?.into_data() else {
+            continue;
+        };
+        counted.add(data.len())?;
+        if counted.own > limits::BODY {
+            return Err(Unusable::TooLarge);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+            continue;
+        }
+        // What is said of the length is only believed as far as bytes have come.
+        all.extend_from_slice(&std::mem::take(&mut first));
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Decompressed. A bomb goes off at the limit.
+pub(super) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Unusable> {
+    let mut decoded = Vec::with_capacity((4 * bytes.len()).min(limits::DECODED));
+    let limit = limits::DECODED as u64 + 1;
+    MultiGzDecoder::new(bytes)
+        .take(limit)
+        .read_to_end(&mut decoded)
+        .map_err(|_| Unusable::NotGzip)?;
+    if decoded.len() > limits::DECODED {
+        return Err(Unusable::TooLarge);
+    }
+    Ok(decoded)
+}
