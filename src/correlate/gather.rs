@@ -15,7 +15,7 @@ use crate::model::{
     Reason, ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
-/// Failed probes whose traces are asked for: the first, and the latest.
+/// Failed probes whose traces are asked for.
 const MAX_FAILED: usize = 6;
 
 /// Passed probes whose traces are asked for. Three have to have left spans; the latest may not have yet.
@@ -215,14 +215,14 @@ fn passed_probes(
         .collect()
 }
 
-/// The first failure and the latest ones.
+/// The first failure, the last one, and others evenly between: the latest of a target that is probed every second would all
+/// be too young for their spans to be there.
 fn chosen_failures(case: &Case) -> Vec<&StoredProbe> {
-    let surplus = case.failed.len().saturating_sub(MAX_FAILED);
-    case.failed
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index == 0 || *index > surplus)
-        .map(|(_, probe)| probe)
+    let last = case.failed.len().saturating_sub(1);
+    let count = case.failed.len().min(MAX_FAILED);
+    let index = |turn: usize| turn * last / count.saturating_sub(1).max(1);
+    (0..count)
+        .filter_map(|turn| case.failed.get(index(turn)))
         .collect()
 }
 

@@ -45,7 +45,6 @@ pub(super) fn play(
     faults: &[&Fault],
     network: &Network,
 ) -> Vec<String> {
-    let started = std::time::Instant::now();
     let stage = Stage::set(kind, own, faults, network);
     let targets: Vec<Target> = thread::scope(|scope| {
         let starting: Vec<_> = faults
@@ -57,12 +56,10 @@ pub(super) fn play(
             .map(|one| one.join().unwrap())
             .collect()
     });
-    println!("TIMING servers {:?}", started.elapsed());
     let watch = stage.watch(&targets);
     for fault in faults {
         watch.until_state(&fault.name, "up");
     }
-    println!("TIMING up {:?}", started.elapsed());
     for target in targets
         .iter()
         .filter(|target| !target.fault.early.is_empty())
@@ -74,7 +71,6 @@ pub(super) fn play(
         target.each(&target.fault.early, &stage, &watch);
     }
     thread::sleep(EARLY);
-    println!("TIMING broken {:?}", started.elapsed());
     thread::scope(|scope| {
         for target in &targets {
             scope.spawn(|| target.each(&target.fault.broken, &stage, &watch));
@@ -83,7 +79,6 @@ pub(super) fn play(
     for target in targets.iter().filter(|target| !target.fault.stays_up) {
         watch.until_verdict(&target.fault.name);
     }
-    println!("TIMING judged {:?}", started.elapsed());
     targets
         .iter()
         .filter_map(|target| complaint(target.fault, kind, &watch))
