@@ -115,7 +115,7 @@ fn incidents_are_listed_and_shown_with_all_that_is_known() {
     let shown = fleet.json(&["incidents", "show", &id]);
     assert_eq!(
         keys(&shown),
-        "schema incident timeline notices conversation"
+        "schema incident timeline notices conversation verdict"
     );
     assert_eq!(shown["incident"]["reason"], "connection_refused");
     let table = fleet.said(&["incidents", "show", &id]);

@@ -31,18 +31,8 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let ids: Vec<_> = probes().map(|probe| probe.trace_id).collect();
     let mut state = BackendState::Answered;
     let mut coverage = Coverage::Full;
-    let traces = match api.traces(&ids, around(probes(), case, now), asking).await {
-        Ok(answer) => {
-            if let Some(cut) = answer.cut {
-                state = BackendState::Truncated(cut);
-            }
-            answer.spans
-        }
-        Err(why) => {
-            state = BackendState::Unavailable(why);
-            Vec::new()
-        }
-    };
+    let around = around(probes(), case, now);
+    let traces = own_probes(api, &ids, around, asking, &mut state).await;
     let mut failed_traces = by_trace(&ids, traces);
     let passed_traces = failed_traces.split_off(failed.len());
     let failed = drop_too_young(failed, &failed_traces, now);
@@ -58,41 +48,33 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
     });
-    let found = match (&service, &state) {
-        (Some(service), BackendState::Answered) => {
-            let since = Window {
-                from: gap.from,
-                to: silence_to,
-            };
+    let since = Window {
+        from: gap.from,
+        to: silence_to,
+    };
+    let found = match &service {
+        Some(service) => {
             let search = Search {
                 api,
                 asking,
                 service,
                 skew,
             };
-            let mut found = search.all(since, &mut state, &mut coverage).await;
-            found.extend(
-                search
-                    .as_far_back_as_possible(&mut baseline, &mut state)
-                    .await,
-            );
-            found
+            both_windows(&search, since, &mut baseline, &mut state, &mut coverage).await
         }
-        (None, BackendState::Answered) => {
+        None => {
             // Nothing to search for, but its silence must be that of a backend that answers.
-            if let Err(why) = api.answers(asking).await {
+            if state == BackendState::Answered
+                && let Err(why) = api.answers(asking).await
+            {
                 state = BackendState::Unavailable(why);
             }
             Vec::new()
         }
-        _ => Vec::new(),
     };
     // Without a failure it is asked in general whether anybody else is heard.
-    let heard_from = if failed.is_empty() {
-        baseline.from
-    } else {
-        gap.from
-    };
+    let in_general = failed.is_empty().then_some(baseline.from);
+    let heard_from = in_general.unwrap_or(gap.from);
     let others_heard = others_heard(api, heard_from, now, service.as_ref(), asking).await;
     let all = each_once(
         failed_traces
@@ -108,9 +90,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         .collect();
     let negotiation = negotiation(case, all.values());
     let mut passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
-    for probe in &mut passed {
-        probe.own_spans_found = has_own_spans(&passed_traces, probe.trace_id);
-    }
+    find_own_spans(&mut passed, &passed_traces);
     Evidence {
         backend: state,
         coverage,
@@ -135,6 +115,44 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         probe_traces: own_traces(case),
         negotiation,
     }
+}
+
+/// Everything in our probes' traces.
+async fn own_probes(
+    api: &dyn Api,
+    ids: &[TraceId],
+    around: Window,
+    asking: &Asking,
+    state: &mut BackendState,
+) -> Vec<BackendSpan> {
+    match api.traces(ids, around, asking).await {
+        Ok(answer) => {
+            if let Some(cut) = answer.cut {
+                *state = BackendState::Truncated(cut);
+            }
+            answer.spans
+        }
+        Err(why) => {
+            *state = BackendState::Unavailable(why);
+            Vec::new()
+        }
+    }
+}
+
+/// The service's spans since the last passed probe, and before it; none where the backend is not to be believed already.
+async fn both_windows(
+    search: &Search<'_>,
+    since: Window,
+    baseline: &mut Window,
+    state: &mut BackendState,
+    coverage: &mut Coverage,
+) -> Vec<BackendSpan> {
+    if *state != BackendState::Answered {
+        return Vec::new();
+    }
+    let mut found = search.all(since, state, coverage).await;
+    found.extend(search.as_far_back_as_possible(baseline, state).await);
+    found
 }
 
 /// A span is found by its trace and by the search: here it is once.
@@ -221,6 +239,12 @@ fn drop_too_young<'c>(
                 || has_own_spans(traces, probe.trace_id)
         })
         .collect()
+}
+
+fn find_own_spans(passed: &mut [PassedProbe], traces: &[Vec<BackendSpan>]) {
+    for probe in passed {
+        probe.own_spans_found = has_own_spans(traces, probe.trace_id);
+    }
 }
 
 fn has_own_spans(traces: &[Vec<BackendSpan>], id: TraceId) -> bool {
