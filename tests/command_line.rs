@@ -35,7 +35,7 @@ const TARGET: &str = "name endpoint transport state failed_layer reason message 
                       protocol_version server tools started_at duration_ms trace_id layers";
 const STATUS_TARGET: &str = "name state since failed_layer reason message last_probe_at trace_id incident suspect \
                              verdict verdict_reason provisional";
-const CORRELATE: &str = "schema server incident at verdict provisional reason window backend counts controls queries spans";
+const CORRELATE: &str = "schema server incident at verdict provisional reason window backend counts controls queries spans plain rule rule_number asked_at asked queried_at links common_cause";
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
@@ -1753,7 +1753,7 @@ fn status_before_any_watch_knows_nothing_and_says_so() {
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_keys(
         &document,
-        "schema targets watched isolated incidents quiet silences undelivered given_up last_heartbeat reload_error store_trouble",
+        "schema targets watched isolated incidents causes quiet silences undelivered given_up last_heartbeat reload_error store_trouble",
     );
     assert_eq!(document["schema"], 1);
     let targets = document["targets"].as_array().unwrap();

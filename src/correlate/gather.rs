@@ -41,13 +41,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let passed_traces = failed_traces.split_off(failed.len());
     let chosen = failed.len();
     let failed = drop_too_young(failed, &failed_traces, now);
-    let service = api.service(case.service.as_ref()).or_else(|| {
-        learnt_service(&passed_traces).map(|name| ServiceName {
-            name,
-            attributes: BTreeMap::new(),
-        })
-    });
-    let service = service.map(|service| in_its_place(service, &passed_traces));
+    let service = service_of(api, case, &passed_traces);
     let (failed, search_lags) = match service {
         Some(_) => {
             seen_by_search(
@@ -98,29 +92,18 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         _ => Vec::new(),
     };
     // Without a failure it is asked in general whether anybody else is heard.
-    let heard_from = if failed.is_empty() {
-        baseline.from
-    } else {
-        gap.from
-    };
+    let in_general = failed.is_empty().then_some(baseline.from);
+    let heard_from = in_general.unwrap_or(gap.from);
     let others_heard = others_heard(api, heard_from, now, service.as_ref(), asking).await;
-    let all = each_once(
-        failed_traces
-            .iter()
-            .chain(&passed_traces)
-            .flatten()
-            .chain(&found),
-    );
-    let spans: Vec<_> = all
-        .values()
-        .filter(|span| !is_own(span))
+    let of_probes = failed_traces.iter().chain(&passed_traces).flatten();
+    let all = each_once(of_probes.chain(&found));
+    let foreign = all.values().filter(|span| !is_own(span));
+    let spans: Vec<_> = foreign
         .map(|span| server_span(span, &all, service.as_ref(), skew))
         .collect();
     let negotiation = negotiation(case, all.values());
     let mut passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
-    for probe in &mut passed {
-        probe.own_spans_found = has_own_spans(&passed_traces, probe.trace_id);
-    }
+    find_own_spans(&mut passed, &passed_traces);
     Evidence {
         backend: heard.state,
         coverage: heard.coverage,
@@ -146,6 +129,18 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         probe_traces: own_traces(case),
         negotiation,
     }
+}
+
+/// As it is known, or as passed probes tell it, and where it stands.
+fn service_of(api: &dyn Api, case: &Case, passed: &[Vec<BackendSpan>]) -> Option<ServiceName> {
+    let learnt = || {
+        learnt_service(passed).map(|name| ServiceName {
+            name,
+            attributes: BTreeMap::new(),
+        })
+    };
+    let service = api.service(case.service.as_ref()).or_else(learnt);
+    service.map(|service| in_its_place(service, passed))
 }
 
 /// All that there is to ask, where the service is known beforehand.
@@ -304,6 +299,12 @@ async fn seen_by_search<'c>(
         )));
     }
     (kept, true)
+}
+
+fn find_own_spans(passed: &mut [PassedProbe], traces: &[Vec<BackendSpan>]) {
+    for probe in passed {
+        probe.own_spans_found = has_own_spans(traces, probe.trace_id);
+    }
 }
 
 fn has_own_spans(traces: &[Vec<BackendSpan>], id: TraceId) -> bool {

@@ -254,11 +254,11 @@ fn by_ids(reader: &Reader, ids: &[TraceId]) -> Answered {
     Ok(report::jaeger::envelope(data))
 }
 
-/// The traces that pass, with their spans where those were needed.
-fn found(
-    reader: &Reader,
-    wanted: &Wanted,
-) -> Result<(TraceList, Vec<Vec<RecordedSpan>>), (u16, String)> {
+/// Traces, and the spans of each where those were needed.
+type Found = (TraceList, Vec<Vec<RecordedSpan>>);
+
+/// The traces that pass.
+fn found(reader: &Reader, wanted: &Wanted) -> Result<Found, (u16, String)> {
     let by_spans =
         wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.max_duration.is_some();
     if !by_spans {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::Evidence;
-use super::instant::instant;
+use super::nanos::instant;
 
 /// A backend was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::instant::{instant, span};
+use super::nanos::{instant, span};
 use super::{ClockSkew, Layer, Operation, Reason, ServiceName, SpanId, State, Text, TraceId};
 
 /// From (inclusive) and to (exclusive), wall clock.

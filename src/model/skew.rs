@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::instant::span;
+use super::nanos::span;
 
 /// Clocks that are further apart are not set at all: what the server says of times is not ours to put right.
 const MOST: Duration = Duration::from_secs(120);

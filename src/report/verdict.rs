@@ -12,8 +12,10 @@ const QUERIES_SHOWN: usize = 8;
 
 /// The document of `correlate --format json`.
 pub fn json(asked: &Asked, judgement: &Judgement) -> Value {
-    let mut document = told(asked, judgement);
-    document["schema"] = json!(SCHEMA);
+    let mut document = json!({ "schema": SCHEMA });
+    if let (Some(to), Value::Object(told)) = (document.as_object_mut(), told(asked, judgement)) {
+        to.extend(told);
+    }
     document
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serializer};
 
-fn nanos(duration: Duration) -> u64 {
+fn counted(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -14,7 +14,7 @@ pub(super) mod instant {
 
     pub(crate) fn serialize<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        to.serialize_u64(nanos(since))
+        to.serialize_u64(counted(since))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
@@ -28,7 +28,7 @@ pub(super) mod span {
     use super::*;
 
     pub(crate) fn serialize<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(nanos(*span))
+        to.serialize_u64(counted(*span))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
