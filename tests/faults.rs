@@ -25,6 +25,11 @@ use network::{Network, in_a_network_of_our_own};
 static TURN: Mutex<()> = Mutex::new(());
 
 #[test]
+fn every_verdict_on_every_fault_is_right_with_the_embedded_backend() {
+    every_verdict_is_right(Kind::Embedded);
+}
+
+#[test]
 fn every_verdict_on_every_fault_is_right_with_jaeger() {
     every_verdict_is_right(Kind::Jaeger);
 }
