@@ -303,7 +303,7 @@ pub struct EndSilenceArgs {
 
 /// `mcpprobe correlate`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("case").required(true).args(["server", "incident"]))]
+#[command(group = clap::ArgGroup::new("case").required(true).args(["server", "incident", "rehearse", "alert"]))]
 pub struct CorrelateArgs {
     /// Configuration file
     pub file: PathBuf,
@@ -319,6 +319,12 @@ pub struct CorrelateArgs {
     /// Ask nobody: judge what the backend said when it was last asked about the incident
     #[arg(long, requires = "incident")]
     pub again: bool,
+    /// Somebody else's alert: what Alertmanager posts to a webhook, or {"server", "at"}; `-` reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub alert: Option<PathBuf>,
+    /// Before any outage: say of every server whether one could be proven, and what is missing if not
+    #[arg(long)]
+    pub rehearse: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

@@ -17,6 +17,7 @@ mod faults;
 mod incidents;
 mod live;
 mod real_servers;
+mod rehearsal_table;
 mod sampling;
 mod self_hosted;
 mod service;

@@ -364,6 +364,7 @@ impl Row {
                 trace_id: Owner::Passed(number).trace(),
                 ended_at: at(ended),
                 joined,
+                own_spans_found: true,
             })
             .collect()
     }

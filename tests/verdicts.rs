@@ -70,9 +70,10 @@ fn verdict_by(
 fn application_when_the_server_answers_with_errors() {
     let jaeger = Jaeger::start();
     let demo = Demo::start("application", Some(jaeger.otlp));
+    let demo_url = mcp(demo.port);
     let watch = verdict_after(
         &jaeger,
-        &mcp(demo.port),
+        &demo_url,
         || demo.fail("initialize"),
         "application",
     );
@@ -132,6 +133,30 @@ fn application_when_the_server_answers_with_errors() {
     assert!(!read["spans"].as_array().unwrap().is_empty(), "{read}");
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(said.contains("judged again from what was said"), "{said}");
+    // Somebody else's alert of the same time is the same incident, and a server that nobody knows has no verdict.
+    let alertmanager = serde_json::json!({ "version": "4", "status": "firing", "alerts": [
+        { "status": "firing", "labels": { "alertname": "McpDown", "instance": demo_url }, "startsAt": at },
+        { "status": "firing", "labels": { "alertname": "McpDown", "instance": "elsewhere:80" }, "startsAt": at },
+    ] });
+    let alert = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(alert.path(), alertmanager.to_string()).unwrap();
+    let args = [
+        "correlate",
+        &watch.file(),
+        "--alert",
+        alert.path().to_str().unwrap(),
+        "--format",
+        "json",
+    ];
+    let output = run(&args);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let answers: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let verdict = &answers["alerts"][0]["verdict"];
+    assert_eq!(verdict["incident"], incident, "{answers}");
+    // The backend is gone by now.
+    assert_eq!(verdict["verdict"], "inconclusive", "{answers}");
+    let unknown = answers["alerts"][1]["error"].as_str().unwrap();
+    assert!(unknown.contains("no label names a server"), "{answers}");
     // The same where one looks first.
     let shown = run(&["incidents", "show", incident, &watch.file()]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
@@ -186,6 +211,61 @@ fn not_instrumented_when_the_server_never_left_a_span() {
     let demo = Demo::start("silent", None);
     let port = demo.port;
     verdict_after(&jaeger, &mcp(port), move || drop(demo), "not_instrumented");
+}
+
+#[test]
+fn a_rehearsal_says_before_the_outage_what_would_be_missing() {
+    let jaeger = Jaeger::start();
+    let traced = Demo::start("traced", Some(jaeger.otlp));
+    let silent = Demo::start("silent", None);
+    let watch = Watch::start(&format!(
+        r#"
+        [defaults]
+        every = "1s"
+        timeout = "2s"
+        [[server]]
+        name = "traced"
+        url = "{}"
+        [[server]]
+        name = "silent"
+        url = "{}"
+        [telemetry]
+        endpoint = "http://127.0.0.1:{}"
+        [traces]
+        backend = "jaeger"
+        url = "http://127.0.0.1:{}"
+        "#,
+        mcp(traced.port),
+        mcp(silent.port),
+        jaeger.otlp,
+        jaeger.query
+    ));
+    watch.until_state("traced", "up");
+    watch.until_state("silent", "up");
+    std::thread::sleep(HEALTHY);
+    let rehearse = || {
+        let args = ["correlate", &watch.file(), "--rehearse", "--format", "json"];
+        let output = run(&args);
+        let document: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+        (output.status.code(), document["targets"].clone())
+    };
+    let (code, targets) = rehearse();
+    assert_eq!(code, Some(0));
+    assert_eq!(targets[0]["infrastructure"], "reachable", "{targets}");
+    assert_eq!(targets[0]["service"], "traced");
+    assert_eq!(targets[1]["infrastructure"], "unreachable", "{targets}");
+    let missing = targets[1]["missing"].as_array().unwrap();
+    let codes: Vec<_> = missing.iter().map(|lack| &lack["code"]).collect();
+    assert_eq!(codes, ["service_unknown", "never_a_span"]);
+    drop(jaeger);
+    // Then nothing can be found out.
+    let (code, targets) = rehearse();
+    assert_eq!(code, Some(3));
+    assert_eq!(targets[0]["infrastructure"], "unknown", "{targets}");
+    let table = run(&["correlate", &watch.file(), "--rehearse"]);
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("cannot be asked: no connection"), "{table}");
 }
 
 /// Watches a server that traces nothing but calls of tools, with `keys` besides.

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use url::Url;
+
 use super::message::Message;
 use crate::model::{
-    Explanation, Incident, IncidentKind, Layer, Link, Notice, NoticeEvent, Resolution, Severity,
-    State, spoken,
+    CommonCause, Explanation, Incident, IncidentKind, Layer, Link, Notice, NoticeEvent, Resolution,
+    Severity, State, spoken,
 };
 
 /// Characters of a subject: what a list of mails or a phone's screen shows, and then some.
@@ -90,7 +92,7 @@ pub fn story(message: &Message) -> Story {
     let headline = format!("{} servers {}", message.count(), common(notice));
     Story {
         subject: cut(&format!("[{}] {headline}", mark(notice))),
-        lead: format!("{headline}."),
+        lead: format!("{headline}.{}", one_cause(message)),
         facts: shared_facts(notice),
         lines: message.notices().map(line).collect(),
         links: Vec::new(),
@@ -236,6 +238,27 @@ fn lead(notice: &Notice) -> String {
             ),
             None => format!("{who} got worse: it {}, {since}.", condition(incident)),
         },
+    }
+}
+
+/// That they are one, where that says more than the headline does: they stand behind one host, or the traces say the
+/// same of all.
+fn one_cause(message: &Message) -> String {
+    let incidents: Vec<_> = message.notices().map(|n| n.incident.clone()).collect();
+    let host_of = |server: &str| {
+        let mut notices = message.notices();
+        let notice = notices.find(|n| n.incident.server.as_deref() == Some(server));
+        let url = Url::parse(notice?.endpoint.as_ref()?.as_str()).ok()?;
+        url.host_str().map(str::to_owned)
+    };
+    match CommonCause::all(&incidents, host_of).as_slice() {
+        [one]
+            if one.incidents.len() == incidents.len()
+                && (one.host.is_some() || one.verdict.is_some()) =>
+        {
+            format!(" It looks like one cause: {}.", one.says())
+        }
+        _ => String::new(),
     }
 }
 

@@ -1,14 +1,17 @@
 //! `mcpprobe correlate`: ask the trace backend about a failure, by hand.
 
+use std::io::Read as _;
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Exit, Trouble, load, terminal};
+use super::{Exit, Trouble, causes, load, rehearse, terminal};
 use crate::cli::{CorrelateArgs, Format};
 use crate::config::Config;
 use crate::correlate::Asking;
-use crate::daemon::{Finding, Inquiry, Source, Subject};
+use crate::daemon::{self, Answered, Finding, Inquiry, Source, Subject};
+use crate::model::{CommonCause, escaped};
 use crate::report;
 use crate::store::Reader;
 
@@ -17,14 +20,30 @@ const OLDEST: Duration = Duration::from_secs(946_684_800);
 
 pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, Trouble> {
     let config = load(&args.file)?;
+    if args.rehearse {
+        return rehearse::run(config, args.format).await;
+    }
+    if let Some(alert) = &args.alert {
+        return alarms(alert, inquiry_of(config, &args.file)?, args.format).await;
+    }
+    let causes = open_causes(&config)?;
     let finding = match &args.incident {
         Some(id) if args.again => judged_again(id, &config.store.path)?,
         _ => asked_now(args, config).await?,
     };
+    let incident = finding.asked.incident.as_ref();
+    let cause = causes
+        .iter()
+        .find(|cause| incident.is_some_and(|id| cause.incidents.contains(id)));
     let text = match args.format {
-        Format::Table => report::verdict::text(&finding.asked, &finding.judgement),
+        Format::Table => {
+            let text = report::verdict::text(&finding.asked, &finding.judgement);
+            let cause = cause.map(|cause| report::incidents::causes_text(slice::from_ref(cause)));
+            format!("{text}{}", cause.unwrap_or_default())
+        }
         Format::Json => {
-            let json = report::verdict::json(&finding.asked, &finding.judgement);
+            let mut json = report::verdict::json(&finding.asked, &finding.judgement);
+            json["common_cause"] = cause.map(report::incidents::cause_json).into();
             report::json::document(&json)
         }
     };
@@ -32,18 +51,72 @@ pub(super) async fn run(args: &CorrelateArgs) -> Result<Exit, Trouble> {
     Ok(Exit::Ok)
 }
 
+/// Open incidents that are one, as far as the store knows.
+fn open_causes(config: &Config) -> Result<Vec<CommonCause>, String> {
+    let Some(reader) = Reader::open_if_made(&config.store.path)? else {
+        return Ok(Vec::new());
+    };
+    Ok(causes(&reader.open_incidents()?, config))
+}
+
 async fn asked_now(args: &CorrelateArgs, config: Config) -> Result<Finding, String> {
     let subject = subject(args, &config)?;
+    inquiry_of(config, &args.file)?
+        .about(subject, Asking::default())
+        .await
+}
+
+/// Answers a document of alerts. It is an answer as soon as one of them has a verdict.
+async fn alarms(from: &Path, inquiry: Inquiry, format: Format) -> Result<Exit, Trouble> {
+    let body = read_document(from)?;
+    let (_, answers) = daemon::answer_alarms(&inquiry, &body, SystemTime::now()).await?;
+    let text = match format {
+        Format::Json => report::json::document(&daemon::many(&answers)),
+        Format::Table => answers.iter().map(told).collect(),
+    };
+    terminal::print(&text);
+    let is_answered = answers.iter().any(|answer| answer.finding.is_ok());
+    Ok(if is_answered {
+        Exit::Ok
+    } else {
+        Exit::CouldNotJudge
+    })
+}
+
+fn told(answer: &Answered) -> String {
+    match &answer.finding {
+        Ok(finding) => {
+            let verdict = report::verdict::text(&finding.asked, &finding.judgement);
+            format!("== {}\n{verdict}\n", answer.called)
+        }
+        Err(why) => format!("== {}\n{}\n\n", answer.called, escaped(why)),
+    }
+}
+
+fn read_document(from: &Path) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let most = u64::try_from(daemon::MAX_ALARM).unwrap_or(u64::MAX);
+    let read = if from == Path::new("-") {
+        std::io::stdin().take(most + 1).read_to_end(&mut body)
+    } else {
+        std::fs::File::open(from).and_then(|file| file.take(most + 1).read_to_end(&mut body))
+    };
+    let shown = from.display();
+    read.map_err(|error| format!("cannot read the alert {shown}: {error}"))?;
+    Ok(body)
+}
+
+fn inquiry_of(config: Config, file: &Path) -> Result<Inquiry, String> {
     if config.traces.is_empty() {
         return Err(format!(
             "{} has no [traces]: there is no backend to ask",
-            args.file.display()
+            file.display()
         ));
     }
-    inquiry(config)?.about(subject, Asking::default()).await
+    inquiry(config)
 }
 
-fn inquiry(config: Config) -> Result<Inquiry, String> {
+pub(super) fn inquiry(config: Config) -> Result<Inquiry, String> {
     Ok(Inquiry {
         store: config.store.path,
         sources: Source::all(&config.traces, &[])?,

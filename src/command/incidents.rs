@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{Exit, Trouble, load, server_named, terminal, user};
+use super::{Exit, Trouble, causes, load, server_named, terminal, user};
 use crate::cli::{AckArgs, Format, IncidentsAction, IncidentsArgs, ListIncidentsArgs, ShowArgs};
 use crate::daemon::Finding;
 use crate::model::{Acknowledgement, Text};
@@ -40,9 +40,10 @@ fn list(args: &ListIncidentsArgs) -> Result<Exit, Trouble> {
     if incidents.len() == MAX_LISTED {
         terminal::complain(&format!("warning: only the newest {MAX_LISTED} are listed"));
     }
+    let causes = causes(&incidents, &config);
     let text = match args.format {
-        Format::Table => report::incidents::table(&incidents, now, terminal::look()),
-        Format::Json => report::json::document(&report::incidents::json(&incidents)),
+        Format::Table => report::incidents::table(&incidents, &causes, now, terminal::look()),
+        Format::Json => report::json::document(&report::incidents::json(&incidents, &causes)),
     };
     terminal::print(&text);
     Ok(Exit::Ok)

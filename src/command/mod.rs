@@ -9,6 +9,7 @@ mod history;
 mod incidents;
 mod lines;
 mod live;
+mod rehearse;
 mod replay;
 mod silence;
 mod status;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command, ConfigAction, FailOn};
 use crate::config::{self, Config};
-use crate::model::{Profile, State, Target};
+use crate::model::{CommonCause, Incident, Profile, State, Target};
 use crate::store::Reader;
 
 pub use terminal::complain;
@@ -176,6 +177,14 @@ fn load_all(path: &Path, profile: Option<&Profile>) -> Result<config::Loaded, Tr
 enum Hangup {
     Ends,
     Spared,
+}
+
+/// Which of these incidents are one.
+fn causes(incidents: &[Incident], config: &Config) -> Vec<CommonCause> {
+    CommonCause::all(incidents, |server| {
+        let target = config.targets.iter().find(|target| target.name == server);
+        target?.endpoint.host().map(str::to_owned)
+    })
 }
 
 /// The server of this name.

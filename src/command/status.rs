@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::{Exit, Trouble, load, terminal};
+use super::{Exit, Trouble, causes, load, terminal};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Config;
 use crate::model::{Silence, Target, TargetStatus, Text};
@@ -62,11 +62,13 @@ fn read(
     let targets: Result<_, String> = config.targets.iter().map(status).collect();
     let silences = reader.silences(Some(now))?;
     let shown_since = now.checked_sub(GIVEN_UP_SHOWN).unwrap_or(now);
+    let incidents = reader.open_incidents()?;
     Ok(StatusReport {
         watched,
         targets: targets?,
+        causes: causes(&incidents, config),
         quiet: quiet(config, &silences, now),
-        incidents: reader.open_incidents()?,
+        incidents,
         undelivered: reader.undelivered()?,
         given_up: reader.given_up(shown_since)?,
         facts: reader.facts()?,

@@ -12,7 +12,7 @@ use super::live::{Drawer, LiveView};
 use super::{Exit, Hangup, Trouble, cancelled_by_signals, check, terminal};
 use crate::cli::{FailOn, Format, LogFormat, WatchArgs};
 use crate::config::{self, Complaints, Config};
-use crate::daemon::{self, Daemon, Embedded, Output, Parts, Seen, Started};
+use crate::daemon::{self, Daemon, Embedded, Enquirer, Output, Parts, Seen, Started};
 use crate::model::{ChannelKind, State, Target, Timing};
 use crate::report::CheckReport;
 use crate::report::line::{self, LineFormat};
@@ -64,9 +64,10 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         warn_to.warning(&line::message(format, SystemTime::now(), "warning", text));
     };
     let warn: telemetry::Warn = Arc::new(warn);
+    let enquirer = Enquirer::default();
     // The last to end: what the others do at their end are spans too.
     let embedded = daemon::embedded(&config.traces)
-        .and_then(|embedded| Embedded::start(embedded, settings.resource(), &warn));
+        .and_then(|embedded| Embedded::start(embedded, settings.resource(), &enquirer, &warn));
     let local = embedded.as_ref().map(Embedded::local);
     let telemetry = Telemetry::start(&settings, local, warn);
     let (file, doubts_to) = (args.file.clone(), Arc::clone(&output));
@@ -92,6 +93,7 @@ pub(super) async fn run(args: WatchArgs) -> Result<Exit, Trouble> {
         format,
         output: Arc::clone(&output),
         board: drawer.as_ref().map(Drawer::board),
+        enquirer,
     })
     .await
     .inspect_err(|_| output.flush())?;

@@ -97,7 +97,13 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         }
         _ => Vec::new(),
     };
-    let others_heard = others_heard(api, gap.from, now, service.as_ref(), asking).await;
+    // Without a failure it is asked in general whether anybody else is heard.
+    let heard_from = if failed.is_empty() {
+        baseline.from
+    } else {
+        gap.from
+    };
+    let others_heard = others_heard(api, heard_from, now, service.as_ref(), asking).await;
     let all = each_once(
         failed_traces
             .iter()
@@ -111,7 +117,10 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         .map(|span| server_span(span, &all, service.as_ref(), skew))
         .collect();
     let negotiation = negotiation(case, all.values());
-    let passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
+    let mut passed = passed_probes(&passed, &spans, &negotiation, service.as_ref());
+    for probe in &mut passed {
+        probe.own_spans_found = has_own_spans(&passed_traces, probe.trace_id);
+    }
     Evidence {
         backend: heard.state,
         coverage: heard.coverage,
@@ -201,6 +210,7 @@ fn passed_probes(
             trace_id: probe.trace_id,
             ended_at: probe.ended_at,
             joined: joined.contains(&probe.trace_id),
+            own_spans_found: false,
         })
         .collect()
 }

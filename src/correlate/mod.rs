@@ -29,6 +29,7 @@ mod opensearch;
 mod otlp;
 mod phoenix;
 mod quote;
+mod rehearse;
 #[cfg(test)]
 mod sample;
 mod search;
@@ -45,4 +46,5 @@ pub use budget::{Claim, Ticket};
 pub use excerpt::excerpt;
 pub use gather::gather;
 pub use judge::judge;
+pub use rehearse::rehearse;
 pub use service::{Learnt, learn};

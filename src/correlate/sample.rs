@@ -28,6 +28,7 @@ pub(super) fn evidence() -> impl Strategy<Value = Evidence> {
                     trace_id: trace(2, n),
                     ended_at: at(-60 * i64::from(n)),
                     joined,
+                    own_spans_found: true,
                 })
                 .collect();
             let ours = failed.iter().map(|probe| probe.trace_id);

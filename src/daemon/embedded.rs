@@ -1,10 +1,14 @@
 //! The embedded trace backend of a `watch`: its store, its ears, and what it answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
-use super::api;
+use tokio::runtime::Handle;
+
+use super::alarm::answer_correlate;
+use super::{Inquiry, api};
 use crate::model::{BackendSettings, EmbeddedSettings, TracesSettings};
+use crate::report;
 use crate::telemetry::{Local, Warn};
 use crate::traces::{
     ForwardSettings, ListenSettings, Question, Receiver, Reply, Store, StoreSettings,
@@ -16,6 +20,30 @@ pub struct Embedded {
     // In this order: who listens hands over what it has before the store ends.
     receiver: Receiver,
     _store: Store,
+}
+
+/// Who is asked about somebody else's alert; a reload puts another one here.
+pub type Enquirer = Arc<RwLock<Option<Inquiry>>>;
+
+/// `POST /api/correlate`. Blocks: in a thread of its own, within a runtime.
+fn correlate(enquirer: &Enquirer, question: &Question, now: SystemTime) -> Option<api::Reply> {
+    if question.path.trim_end_matches('/') != "/api/correlate" {
+        return None;
+    }
+    let inquiry = enquirer.read().ok().and_then(|inquiry| inquiry.clone());
+    let answered = match inquiry {
+        Some(inquiry) => {
+            Handle::current().block_on(answer_correlate(&inquiry, &question.body, now))
+        }
+        None => Err("this watch has not begun yet".to_owned()),
+    };
+    Some(match answered {
+        Ok(body) => api::Reply { status: 200, body },
+        Err(why) => api::Reply {
+            status: 400,
+            body: report::jaeger::error(400, &why),
+        },
+    })
 }
 
 /// The embedded backend among all that a file names.
@@ -31,6 +59,7 @@ impl Embedded {
     pub fn start(
         settings: &EmbeddedSettings,
         own_resource: Vec<(String, String)>,
+        enquirer: &Enquirer,
         warn: &Warn,
     ) -> Option<Self> {
         let store = Store::open(
@@ -46,12 +75,13 @@ impl Embedded {
             .inspect_err(|error| warn(&format!("no traces are received: {error}")))
             .ok()?;
         let reader = store.reader();
+        let enquirer = Arc::clone(enquirer);
         let answers = move |question: &Question| {
-            if question.is_post {
-                return None;
-            }
             let now = SystemTime::now();
-            let reply = api::answer(&reader, &question.path, &question.query, now)?;
+            let reply = match question.is_post {
+                true => correlate(&enquirer, question, now)?,
+                false => api::answer(&reader, &question.path, &question.query, now)?,
+            };
             Some(Reply {
                 status: reply.status,
                 body: reply.body.to_string(),

@@ -1,5 +1,6 @@
 //! The wiring of `watch`: one loop that takes in results and passes them on. The only module that knows all stages.
 
+mod alarm;
 pub mod api;
 mod asker;
 mod board;
@@ -44,8 +45,9 @@ use asker::Asker;
 use fleet::Fleet;
 use learning::{LEARN_EVERY, Lesson};
 
+pub use alarm::{Alarm, Answered, MAX_ALARM, answer_alarms, answer_correlate, many, read_alarms};
 pub use board::Board;
-pub use embedded::{Embedded, embedded};
+pub use embedded::{Embedded, Enquirer, embedded};
 pub use inquiry::{Finding, Inquiry, Source, Subject};
 pub use progress::Progress;
 pub use reload::Seen;
@@ -100,6 +102,7 @@ pub struct Daemon {
     failing: BTreeMap<String, usize>,
     telemetry: Telemetry,
     inquiry: Option<Inquiry>,
+    enquirer: Enquirer,
     format: LineFormat,
     output: Arc<dyn Output>,
     limits: Limits,
@@ -183,6 +186,8 @@ pub struct Parts {
     pub output: Arc<dyn Output>,
     /// Kept up to date for somebody who looks.
     pub board: Option<Arc<Board>>,
+    /// Kept up to date for those who have alerts of their own.
+    pub enquirer: Enquirer,
 }
 
 impl Daemon {
@@ -232,7 +237,8 @@ impl Daemon {
             conversations: HashMap::new(),
             failing: BTreeMap::new(),
             telemetry: parts.telemetry,
-            inquiry,
+            inquiry: None,
+            enquirer: parts.enquirer,
             format: parts.format,
             output: parts.output,
             limits: settings.limits(config.schedule),
@@ -254,6 +260,7 @@ impl Daemon {
             overruns: 0,
             rereads: 0,
         };
+        daemon.set_inquiry(inquiry);
         daemon.remember(&recalled).await;
         // Whatever a run before could not use: this file can be.
         daemon.remember_reload(None);

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::{Daemon, Done, Started, control, inquiry, requests_of};
+use super::{Daemon, Done, Inquiry, Started, control, inquiry, requests_of};
 use crate::config::Config;
 use crate::model::TracesSettings;
 use crate::report::line::LineFormat;
@@ -227,12 +227,19 @@ impl Daemon {
         DueQueue::going_on(self.fleet.slots(now), &difference.fresh, now)
     }
 
+    pub(super) fn set_inquiry(&mut self, inquiry: Option<Inquiry>) {
+        if let Ok(mut enquirer) = self.enquirer.write() {
+            enquirer.clone_from(&inquiry);
+        }
+        self.inquiry = inquiry;
+    }
+
     fn set_traces(&mut self, traces: Vec<TracesSettings>) {
         let targets = &self.fleet.targets;
         let before = self.inquiry.as_ref().map(|i| Arc::clone(&i.sources));
         let before = before.as_deref().unwrap_or_default();
         match inquiry(&traces, before, &self.settings.store, targets) {
-            Ok(inquiry) => self.inquiry = inquiry,
+            Ok(inquiry) => self.set_inquiry(inquiry),
             Err(why) => self.warn(&why),
         }
         self.settings.traces = traces;

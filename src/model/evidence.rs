@@ -110,6 +110,9 @@ pub struct PassedProbe {
     pub ended_at: SystemTime,
     /// A span of the target was in its trace.
     pub joined: bool,
+    /// The backend returned our own spans of it.
+    #[serde(default)]
+    pub own_spans_found: bool,
 }
 
 /// `span.kind`.

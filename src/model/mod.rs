@@ -5,6 +5,7 @@
 
 mod asked;
 mod channel;
+mod common_cause;
 mod conversation;
 mod cron;
 mod evidence;
@@ -19,6 +20,7 @@ mod policy;
 mod profile;
 mod reason;
 mod receiver;
+mod rehearsal;
 mod result;
 mod retention;
 mod skew;
@@ -37,6 +39,7 @@ pub use channel::{
     AlertmanagerSettings, ChannelKind, ChannelSettings, EmailSettings, SmtpTls, WebhookFormat,
     WebhookSettings,
 };
+pub use common_cause::CommonCause;
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;
 pub use evidence::{
@@ -58,6 +61,7 @@ pub use policy::{
 pub use profile::Profile;
 pub use reason::{Failure, Reason};
 pub use receiver::{OtlpProtocol, ReceiverSettings};
+pub use rehearsal::{Lack, Reach, Rehearsal, Staging};
 pub use result::{
     Dialect, Era, LayerResult, Operation, OperationKind, PhaseTime, ProbeResult, ServerInfo,
     SessionEnd, Shortfall,

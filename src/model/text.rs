@@ -123,6 +123,9 @@ impl fmt::Display for Text {
     }
 }
 
+/// A sentence that says what went wrong.
+impl std::error::Error for Text {}
+
 impl From<&str> for Text {
     fn from(raw: &str) -> Self {
         Self::new(raw)

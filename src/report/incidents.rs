@@ -8,7 +8,8 @@ use super::json::SCHEMA;
 use super::table::{Look, dash, draw};
 use super::{as_bad_as, rfc3339, shown_time, verdict};
 use crate::model::{
-    Asked, Incident, Judgement, State, TimelineEntry, escaped, escaped_lines, spoken,
+    Asked, CommonCause, Incident, Judgement, State, Text, TimelineEntry, escaped, escaped_lines,
+    spoken,
 };
 use crate::store::{IncidentDetail, StoredNotice};
 
@@ -16,7 +17,12 @@ use crate::store::{IncidentDetail, StoredNotice};
 pub type Told<'a> = (&'a Asked, &'a Judgement);
 
 /// The table of `incidents`.
-pub fn table(incidents: &[Incident], now: SystemTime, look: Look) -> String {
+pub fn table(
+    incidents: &[Incident],
+    causes: &[CommonCause],
+    now: SystemTime,
+    look: Look,
+) -> String {
     if incidents.is_empty() {
         return "no incidents\n".to_owned();
     }
@@ -26,7 +32,31 @@ pub fn table(incidents: &[Incident], now: SystemTime, look: Look) -> String {
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(incidents.iter().map(|incident| row(incident, now)));
     let states: Vec<_> = incidents.iter().map(colour).collect();
-    format!("{}\n", draw(rows, &states, look))
+    format!("{}\n{}", draw(rows, &states, look), causes_text(causes))
+}
+
+/// Incidents that are one, a line for each group.
+pub fn causes_text(causes: &[CommonCause]) -> String {
+    let line = |cause: &CommonCause| format!("\none cause: {}\n", escaped(&cause.says_of_whom()));
+    causes.iter().map(line).collect()
+}
+
+pub(super) fn causes_json(causes: &[CommonCause]) -> Vec<Value> {
+    causes.iter().map(cause_json).collect()
+}
+
+/// One of them.
+pub fn cause_json(cause: &CommonCause) -> Value {
+    json!({
+        "text": Text::new(cause.says()),
+        "incidents": cause.incidents,
+        "servers": cause.servers,
+        "host": cause.host,
+        "failed_layer": cause.layer,
+        "reason": cause.reason,
+        "verdict": cause.verdict,
+        "since": rfc3339(cause.since),
+    })
 }
 
 fn row(incident: &Incident, now: SystemTime) -> [String; 9] {
@@ -236,10 +266,11 @@ pub(super) fn delivery(stored: &StoredNotice) -> String {
 }
 
 /// The document of `incidents --format json`.
-pub fn json(incidents: &[Incident]) -> Value {
+pub fn json(incidents: &[Incident], causes: &[CommonCause]) -> Value {
     json!({
         "schema": SCHEMA,
         "incidents": incidents.iter().map(incident_json).collect::<Vec<_>>(),
+        "causes": causes_json(causes),
     })
 }
 

@@ -10,6 +10,7 @@ pub mod jaeger;
 pub mod json;
 pub mod line;
 pub mod live;
+pub mod rehearsal;
 pub mod replay;
 pub mod screen;
 pub mod silences;

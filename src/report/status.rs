@@ -5,12 +5,14 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::incidents::{incident_json, marks, notice_json};
+use super::incidents::{causes_json, causes_text, incident_json, marks, notice_json};
 use super::json::SCHEMA;
 use super::silences::silence_json;
 use super::table::{Look, dash, draw};
 use super::{rfc3339, shown_time};
-use crate::model::{Incident, IncidentKind, Silence, State, TargetStatus, Text, escaped, spoken};
+use crate::model::{
+    CommonCause, Incident, IncidentKind, Silence, State, TargetStatus, Text, escaped, spoken,
+};
 use crate::store::{StoredNotice, fact};
 
 /// Everything that `status` tells.
@@ -24,6 +26,8 @@ pub struct StatusReport {
     pub quiet: BTreeMap<String, Text>,
     /// Incidents that have not ended.
     pub incidents: Vec<Incident>,
+    /// Which of them are one.
+    pub causes: Vec<CommonCause>,
     /// Silences that have not ended.
     pub silences: Vec<Silence>,
     /// Notices that are still to be delivered.
@@ -60,6 +64,7 @@ pub fn table(report: &StatusReport, now: SystemTime, look: Look) -> String {
     rows.extend(report.targets.iter().map(|target| row(report, target, now)));
     let states: Vec<State> = report.targets.iter().map(|target| target.state).collect();
     let mut text = format!("{}\n", draw(rows, &states, look));
+    text.push_str(&causes_text(&report.causes));
     let own = own_troubles(report, now);
     if !own.is_empty() {
         text.push('\n');
@@ -192,6 +197,7 @@ pub fn json(report: &StatusReport, now: SystemTime) -> Value {
         "watched": report.watched,
         "isolated": report.isolated().is_some(),
         "incidents": report.incidents.iter().map(incident_json).collect::<Vec<_>>(),
+        "causes": causes_json(&report.causes),
         "quiet": report.quiet,
         "silences": report.silences.iter().map(|silence| silence_json(silence, now)).collect::<Vec<_>>(),
         "undelivered": report.undelivered.iter().map(notice_json).collect::<Vec<_>>(),
