@@ -15,14 +15,15 @@ mod tempo;
 mod wire;
 mod zipkin;
 
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use fault::{Fault, Kind};
 use network::{Network, in_a_network_of_our_own};
 
-/// A backend's matrix keeps the machine busy: one after the other.
-static TURN: Mutex<()> = Mutex::new(());
+#[test]
+fn every_verdict_on_every_fault_is_right_with_the_embedded_backend() {
+    every_verdict_is_right(Kind::Embedded);
+}
 
 #[test]
 fn every_verdict_on_every_fault_is_right_with_jaeger() {
@@ -40,7 +41,6 @@ fn every_verdict_on_every_fault_is_right_with_tempo() {
 }
 
 fn every_verdict_is_right(kind: Kind) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     in_a_network_of_our_own(|network| {
         let complaints = complaints(kind, network);
         assert!(

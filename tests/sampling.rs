@@ -33,8 +33,8 @@ fn the_policy_keeps_probes_with_the_servers_spans_and_not_the_rest() {
         })
         .collect();
     for trace in &traces {
-        // Ours: the session, its transport with two phases, two operations. The server's: one of each request.
-        let spans = jaeger.trace(trace, 8);
+        // Ours: the session, its transport with one phase, two operations. The server's: one of each request.
+        let spans = jaeger.trace(trace, 7);
         let of_server = spans.iter().filter(|span| {
             let tags = span["tags"].as_array().unwrap();
             tags.iter()

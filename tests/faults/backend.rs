@@ -23,6 +23,8 @@ pub(super) struct Backend {
 }
 
 enum Store {
+    /// The port at which `watch` will take OTLP.
+    Embedded(u16),
     Jaeger(Jaeger),
     Zipkin(Zipkin),
     Tempo(Tempo),
@@ -31,13 +33,13 @@ enum Store {
 impl Backend {
     pub(super) fn start(kind: Kind, own: Option<Own>) -> Self {
         let store = match kind {
-            Kind::Jaeger => Store::Jaeger(Jaeger::start()),
+            Kind::Embedded => Store::Embedded(port()),
+            Kind::Jaeger => Store::Jaeger(Jaeger::start_on([port(), port(), port()])),
             Kind::Zipkin => Store::Zipkin(Zipkin::start()),
             Kind::Tempo => Store::Tempo(Tempo::start()),
         };
         let hold = match own {
-            // Jaeger takes OTLP itself.
-            None | Some(Own::Straight) if kind == Kind::Jaeger => None,
+            None | Some(Own::Straight) if store.takes_otlp() => None,
             None | Some(Own::Straight | Own::Collector) => Some(QUICK),
             Some(Own::Lagging) => Some(LAG),
         };
@@ -49,11 +51,8 @@ impl Backend {
 
     /// Where OTLP is taken over HTTP.
     pub(super) fn otlp(&self) -> u16 {
-        match (&self.collector, &self.store) {
-            (Some(collector), _) => collector.otlp,
-            (None, Store::Jaeger(jaeger)) => jaeger.otlp,
-            (None, _) => unreachable!("all but Jaeger have a collector"),
-        }
+        let collector = self.collector.as_ref();
+        collector.map_or(self.store.otlp().0, |collector| collector.otlp)
     }
 
     /// A further way there, which takes its time.
@@ -64,6 +63,12 @@ impl Backend {
     /// What `watch` is told of it; further keys of its `[traces]` may follow.
     pub(super) fn tables(&self) -> String {
         let (word, port) = match &self.store {
+            // Our own spans need no way there.
+            Store::Embedded(port) => {
+                return format!(
+                    "[traces]\nbackend = \"embedded\"\notlp_http = \"127.0.0.1:{port}\"\notlp_grpc = \"off\"\n"
+                );
+            }
             Store::Jaeger(jaeger) => ("jaeger", jaeger.query),
             Store::Zipkin(zipkin) => ("zipkin", zipkin.port),
             Store::Tempo(tempo) => ("tempo", tempo.port),
@@ -78,7 +83,7 @@ impl Backend {
     /// When it is asked: what a search of Tempo's sees is ten seconds old, and Zipkin is slow at first.
     pub(super) fn rechecks(&self) -> &'static str {
         match self.store {
-            Store::Jaeger(_) => r#"["5s", "11s", "20s"]"#,
+            Store::Embedded(_) | Store::Jaeger(_) => r#"["5s", "11s", "20s"]"#,
             Store::Zipkin(_) | Store::Tempo(_) => r#"["5s", "15s", "28s"]"#,
         }
     }
@@ -87,13 +92,30 @@ impl Backend {
         match &self.store {
             Store::Jaeger(jaeger) => jaeger.program.signal(name),
             Store::Zipkin(zipkin) => zipkin.program.signal(name),
-            Store::Tempo(_) => unreachable!("the recorded Tempo has no process"),
+            Store::Embedded(_) | Store::Tempo(_) => unreachable!("it has no process of its own"),
         }
     }
 
     pub(super) fn signal_collector(&self, name: &str) {
         let collector = self.collector.as_ref().expect("a collector");
         collector.program.signal(name);
+    }
+}
+
+impl Store {
+    /// Whether exporters may send to it without a collector between.
+    fn takes_otlp(&self) -> bool {
+        matches!(self, Self::Embedded(_) | Self::Jaeger(_))
+    }
+
+    /// Where it takes OTLP over HTTP, and in which encoding.
+    fn otlp(&self) -> (u16, &'static str) {
+        match self {
+            Self::Embedded(port) => (*port, "proto"),
+            Self::Jaeger(jaeger) => (jaeger.otlp, "proto"),
+            Self::Zipkin(zipkin) => (zipkin.otlp, "json"),
+            Self::Tempo(tempo) => (tempo.port, "json"),
+        }
     }
 }
 
@@ -105,11 +127,7 @@ pub(super) struct Collector {
 
 impl Collector {
     fn start(to: &Store, hold: &str) -> Self {
-        let (to, encoding) = match to {
-            Store::Jaeger(jaeger) => (jaeger.otlp, "proto"),
-            Store::Zipkin(zipkin) => (zipkin.otlp, "json"),
-            Store::Tempo(tempo) => (tempo.port, "json"),
-        };
+        let (to, encoding) = to.otlp();
         let otlp = port();
         let config = here("servers/collector.yaml");
         let mut command = Command::new(cache().join("jaeger/jaeger"));

@@ -15,6 +15,8 @@ const FAULTS_AT_LEAST: usize = 24;
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
+    /// Of `watch` itself.
+    Embedded,
     Jaeger,
     Zipkin,
     /// As it was recorded.

@@ -228,16 +228,20 @@ pub(crate) struct Jaeger {
 
 impl Jaeger {
     pub(crate) fn start() -> Self {
-        Self::start_with(None)
+        Self::start_on([free_port(), free_port(), free_port()])
+    }
+
+    /// On ports of the caller's: of its queries, and of OTLP over HTTP and over gRPC.
+    pub(crate) fn start_on(ports: [u16; 3]) -> Self {
+        Self::start_with(ports, None)
     }
 
     /// Its receivers speak TLS as `localhost` and want a client's certificate.
     pub(crate) fn start_with_tls(certificates: &Certificates) -> Self {
-        Self::start_with(Some(certificates))
+        Self::start_with([free_port(), free_port(), free_port()], Some(certificates))
     }
 
-    fn start_with(certificates: Option<&Certificates>) -> Self {
-        let (query, otlp, grpc) = (free_port(), free_port(), free_port());
+    fn start_with([query, otlp, grpc]: [u16; 3], certificates: Option<&Certificates>) -> Self {
         let mut command = Command::new(cache().join("jaeger/jaeger"));
         let config = |name: &str| format!("--config=file:{}", here(name).display());
         command.arg(config("servers/jaeger.yaml"));
