@@ -19,6 +19,7 @@ mod service;
 mod store;
 mod telemetry;
 mod terminal;
+mod traces;
 mod verdict_table;
 mod verdicts;
 mod watch;

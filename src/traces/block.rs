@@ -32,6 +32,8 @@ pub(super) struct Block {
     pub(super) fingerprints: Vec<u32>,
     /// Compressed.
     pub(super) bytes: Vec<u8>,
+    /// Before that.
+    pub(super) size: usize,
 }
 
 /// Whose the spans of a resource are.
@@ -220,6 +222,7 @@ impl Encoder {
             head,
             fingerprints,
             bytes: lz4_flex::compress_prepend_size(&bytes),
+            size: bytes.len(),
         }
     }
 

@@ -11,6 +11,9 @@ const LARGE: usize = 4_096;
 /// A block ends with its service when it has so many; services with fewer share one.
 const ENOUGH: usize = 1_024;
 
+/// Bytes of a block before it is compressed, whatever its spans are like: what has to be read to find one of them.
+const LARGE_BYTES: usize = 2 * 1024 * 1024;
+
 /// What is merged: each span once, however often it was delivered. A block that cannot be read is left out, and counted.
 pub(super) fn merge(compressed: &[Vec<u8>]) -> (Vec<Block>, usize) {
     let bytes: Vec<_> = compressed
@@ -80,7 +83,9 @@ fn encode(sources: &[Spans<'_>], items: &[Item<'_>]) -> Vec<Block> {
             continue;
         };
         let length = filling.encoder.len();
-        if length >= LARGE || (length >= ENOUGH && owner != Some(item.owner)) {
+        if length >= LARGE
+            || filling.encoder.size() >= LARGE_BYTES
+            || (length >= ENOUGH && owner != Some(item.owner)) {
             blocks.push(std::mem::take(&mut filling).encoder.finish());
         }
         owner = Some(item.owner);

@@ -48,8 +48,17 @@ impl Store {
 
     /// Waits until everything that has come in can be read, or could not be written. Blocks: not for an async task.
     pub fn flush(&self) {
+        self.ask(false);
+    }
+
+    /// The same, and lets go now of what is too old or too much, which is done every half minute otherwise.
+    pub fn tidy(&self) {
+        self.ask(true);
+    }
+
+    fn ask(&self, tidy: bool) {
         let (done, wait) = sync_channel(1);
-        self.intake.flush(done);
+        self.intake.flush(done, tidy);
         wait.recv().ok();
     }
 }
