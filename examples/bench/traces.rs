@@ -74,7 +74,9 @@ pub(crate) async fn run() -> Result<(), Trouble> {
     mcpprobe::install_tls_provider();
     println!("spans per second of CPU, {BATCH} spans a request, medians of {TURNS}:\n");
     for (name, gzip) in [("OTLP/HTTP", false), ("OTLP/HTTP, gzip", true)] {
-        let requests: Vec<_> = (0..DIFFERENT).map(|n| body(n, SystemTime::now(), gzip)).collect();
+        let requests: Vec<_> = (0..DIFFERENT)
+            .map(|n| body(n, SystemTime::now(), gzip))
+            .collect();
         let (mut ours, mut jaegers) = (Vec::new(), Vec::new());
         for _ in 0..TURNS {
             let (program, address) = Program::start_role(&["traces-server"]).await?;
@@ -86,11 +88,20 @@ pub(crate) async fn run() -> Result<(), Trouble> {
             }
         }
         let (own, jaeger) = (median(&mut ours), median(&mut jaegers));
-        println!("  {name:<18} mcpprobe {own:>9.0}   Jaeger, in memory {jaeger:>9.0}   ratio {:.1}", own / jaeger);
+        println!(
+            "  {name:<18} mcpprobe {own:>9.0}   Jaeger, in memory {jaeger:>9.0}   ratio {:.1}",
+            own / jaeger
+        );
     }
     println!();
-    let status = Command::new(std::env::current_exe()?).arg("traces-reading").status().await?;
-    status.success().then_some(()).ok_or_else(|| "reading failed".into())
+    let status = Command::new(std::env::current_exe()?)
+        .arg("traces-reading")
+        .status()
+        .await?;
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| "reading failed".into())
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -148,7 +159,13 @@ async fn start_jaeger() -> Result<Option<(Program, SocketAddr)>, Trouble> {
     if !jaeger.exists() {
         return Ok(None);
     }
-    let port = || Ok::<_, Trouble>(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
+    let port = || {
+        Ok::<_, Trouble>(
+            std::net::TcpListener::bind("127.0.0.1:0")?
+                .local_addr()?
+                .port(),
+        )
+    };
     let (query, http, grpc) = (port()?, port()?, port()?);
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/jaeger.yaml");
     let mut command = Command::new(jaeger);
@@ -182,7 +199,13 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
     let begin = SystemTime::now() - DAY;
     let requests = STORED / BATCH;
     let at = |n: u64| begin + DAY.mul_f64(n as f64 / requests as f64);
-    send(&client, address, (0..requests).map(|n| body(n, at(n), false)), false).await?;
+    send(
+        &client,
+        address,
+        (0..requests).map(|n| body(n, at(n), false)),
+        false,
+    )
+    .await?;
     store.flush();
     let reader = store.reader();
     let stats = reader.stats().map_err(String::from)?;
@@ -195,7 +218,10 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
     let pick = |n: usize| (n as u64 * 7_919_117) % requests;
     let mut found = 0;
     time("a trace by its id", |n| {
-        found += reader.trace(trace_id(pick(n), n as u64 % (BATCH / TRACE))).map_err(String::from)?.len();
+        found += reader
+            .trace(trace_id(pick(n), n as u64 % (BATCH / TRACE)))
+            .map_err(String::from)?
+            .len();
         Ok(())
     })?;
     if found != ANSWERS * TRACE as usize {
@@ -204,19 +230,33 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
     let mut spans = 0;
     time("five minutes of a service", |n| {
         let from = at(pick(n));
-        let window = Window { from, to: from + Duration::from_secs(300) };
+        let window = Window {
+            from,
+            to: from + Duration::from_secs(300),
+        };
         let service = format!("service-{}", n as u64 % SERVICES);
-        spans += reader.service_window(&service, window, 50_000).map_err(String::from)?.spans.len();
+        spans += reader
+            .service_window(&service, window, 50_000)
+            .map_err(String::from)?
+            .spans
+            .len();
         Ok(())
     })?;
     println!("    {} spans each", spans / ANSWERS);
     time("the 50 newest traces", |_| {
-        reader.list(&TraceFilter::default(), 50).map_err(String::from)?;
+        reader
+            .list(&TraceFilter::default(), 50)
+            .map_err(String::from)?;
         Ok(())
     })?;
-    time("services", |_| Ok(drop(reader.services().map_err(String::from)?)))?;
+    time("services", |_| {
+        Ok(drop(reader.services().map_err(String::from)?))
+    })?;
     let status = std::fs::read_to_string("/proc/self/status")?;
-    for line in status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS")) {
+    for line in status
+        .lines()
+        .filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS"))
+    {
         println!("  {line}, with what sends the spans");
     }
     Ok(())
@@ -234,14 +274,27 @@ fn time(what: &str, mut ask: impl FnMut(usize) -> Result<(), Trouble>) -> Result
         times.push(begin.elapsed());
     }
     times.sort();
-    let at = |share: f64| times.get((ANSWERS as f64 * share) as usize).copied().unwrap_or_default();
-    println!("  {what:<28} median {:>9.2?}   99th {:>9.2?}   first {first:>9.2?}", at(0.5), at(0.99));
+    let at = |share: f64| {
+        times
+            .get((ANSWERS as f64 * share) as usize)
+            .copied()
+            .unwrap_or_default()
+    };
+    println!(
+        "  {what:<28} median {:>9.2?}   99th {:>9.2?}   first {first:>9.2?}",
+        at(0.5),
+        at(0.99)
+    );
     Ok(())
 }
 
 fn trace_id(request: u64, trace: u64) -> TraceId {
     // Spread like random ones, and the same each time.
-    let mixed = |n: u64| (n ^ n >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+    let mixed = |n: u64| {
+        (n ^ n >> 31)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(23)
+    };
     let number = request * (BATCH / TRACE) + trace + 1;
     let id = u128::from(mixed(number)) << 64 | u128::from(mixed(number ^ 0x5bd1_e995));
     TraceId(id.to_be_bytes())
@@ -280,7 +333,10 @@ fn body(number: u64, at: SystemTime, gzip: bool) -> Vec<u8> {
         return bytes;
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&bytes).and_then(|()| encoder.finish()).unwrap_or_default()
+    encoder
+        .write_all(&bytes)
+        .and_then(|()| encoder.finish())
+        .unwrap_or_default()
 }
 
 fn span(request: u64, n: u64, at: SystemTime) -> Span {
@@ -294,7 +350,9 @@ fn span(request: u64, n: u64, at: SystemTime) -> Span {
         span_id: (request * BATCH + n + 1).to_be_bytes().to_vec(),
         parent_span_id: match n % TRACE {
             0 => Vec::new(),
-            _ => (request * BATCH + n / TRACE * TRACE + 1).to_be_bytes().to_vec(),
+            _ => (request * BATCH + n / TRACE * TRACE + 1)
+                .to_be_bytes()
+                .to_vec(),
         },
         name: format!("tools/call {tool}"),
         kind: 2,
@@ -304,7 +362,10 @@ fn span(request: u64, n: u64, at: SystemTime) -> Span {
             text("mcp.method.name", "tools/call"),
             text("gen_ai.tool.name", tool),
             text("gen_ai.operation.name", "execute_tool"),
-            text("mcp.session.id", &format!("{:032x}", u128::from(request) * 77 + u128::from(n / TRACE))),
+            text(
+                "mcp.session.id",
+                &format!("{:032x}", u128::from(request) * 77 + u128::from(n / TRACE)),
+            ),
             text("mcp.protocol.version", "2025-11-25"),
             text("jsonrpc.request.id", &n.to_string()),
             text("network.transport", "tcp"),
@@ -316,7 +377,11 @@ fn span(request: u64, n: u64, at: SystemTime) -> Span {
         ],
         status: Some(Status {
             code: if failed { 2 } else { 0 },
-            message: if failed { "upstream timed out".to_owned() } else { String::new() },
+            message: if failed {
+                "upstream timed out".to_owned()
+            } else {
+                String::new()
+            },
         }),
         ..Span::default()
     }

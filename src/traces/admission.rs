@@ -184,7 +184,10 @@ impl<'e> Admission<'e> {
         }
         let outcome = if tells {
             // The resource says nothing of how a span went.
-            outcome(&WithResource { span, resource: &[] })
+            outcome(&WithResource {
+                span,
+                resource: &[],
+            })
         } else if span.status == 2 {
             Outcome::Error
         } else {

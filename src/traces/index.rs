@@ -130,5 +130,8 @@ fn read_fingerprints(connection: &Connection, id: i64) -> rusqlite::Result<Box<[
     let bytes: Option<Vec<u8>> = statement.query_row([id], |row| row.get(0)).optional()?;
     let bytes = bytes.unwrap_or_default();
     let (numbers, _) = bytes.as_chunks();
-    Ok(numbers.iter().map(|four| u32::from_le_bytes(*four)).collect())
+    Ok(numbers
+        .iter()
+        .map(|four| u32::from_le_bytes(*four))
+        .collect())
 }

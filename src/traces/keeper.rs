@@ -151,7 +151,9 @@ impl Keeper {
                 tidy,
                 turned_away,
                 closed,
-            } = self.intake.wait(self.patience(Instant::now()), self.has_room());
+            } = self
+                .intake
+                .wait(self.patience(Instant::now()), self.has_room());
             if turned_away > 0 {
                 self.lose(turned_away, LossReason::TurnedAway);
             }
@@ -180,7 +182,11 @@ impl Keeper {
     }
 
     fn has_room(&self) -> bool {
-        self.backlog.iter().map(|block| block.bytes.len()).sum::<usize>() < BACKLOG
+        self.backlog
+            .iter()
+            .map(|block| block.bytes.len())
+            .sum::<usize>()
+            < BACKLOG
     }
 
     fn patience(&self, now: Instant) -> Duration {
@@ -341,7 +347,10 @@ impl Keeper {
         let (keep, max_size) = (self.settings.keep, self.settings.max_size);
         let transaction = file.transaction()?;
         if let Some(run) = self.run {
-            transaction.execute("UPDATE run SET seen = ?1 WHERE id = ?2", params![nanos(now), run])?;
+            transaction.execute(
+                "UPDATE run SET seen = ?1 WHERE id = ?2",
+                params![nanos(now), run],
+            )?;
         }
         let oldest = now.checked_sub(keep).map_or(0, nanos);
         transaction.execute("DELETE FROM loss WHERE last < ?1", [oldest])?;
@@ -365,7 +374,10 @@ impl Keeper {
         // What is in memory is not what is on the disk.
         let fresh = Connection::open(&self.settings.path)?;
         for connection in [file, &fresh] {
-            for table in ["SELECT head FROM block", "SELECT length(bytes) FROM content"] {
+            for table in [
+                "SELECT head FROM block",
+                "SELECT length(bytes) FROM content",
+            ] {
                 let mut rows = connection.prepare(table)?;
                 let mut rows = rows.query([])?;
                 while rows.next()?.is_some() {}
@@ -450,7 +462,10 @@ fn insert(to: &Connection, block: &Block, merged: bool) -> rusqlite::Result<i64>
 }
 
 fn delete(from: &Connection, id: i64) -> rusqlite::Result<()> {
-    for table in ["DELETE FROM block WHERE id = ?1", "DELETE FROM content WHERE block = ?1"] {
+    for table in [
+        "DELETE FROM block WHERE id = ?1",
+        "DELETE FROM content WHERE block = ?1",
+    ] {
         from.prepare_cached(table)?.execute([id])?;
     }
     Ok(())
@@ -462,7 +477,8 @@ fn prune(from: &Connection, oldest: u64, surplus: u64) -> rusqlite::Result<Vec<i
     let mut gone = Vec::new();
     let (mut freed, mut newest) = (0, None);
     {
-        let blocks = "SELECT id, last, length(bytes) FROM block JOIN content ON block = id ORDER BY last";
+        let blocks =
+            "SELECT id, last, length(bytes) FROM block JOIN content ON block = id ORDER BY last";
         let mut blocks = from.prepare(blocks)?;
         let mut rows = blocks.query([])?;
         while let Some(row) = rows.next()? {

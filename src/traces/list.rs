@@ -46,15 +46,21 @@ pub(super) fn list(
                     continue;
                 };
                 let candidates = Spans::read(&bytes).map(|spans| wanted.candidates(&spans));
-                queue.extend(candidates.into_iter().flatten().map(|(id, start)| {
-                    Entry::new(start, Item::Candidate(TraceId(id)))
-                }));
+                queue.extend(
+                    candidates
+                        .into_iter()
+                        .flatten()
+                        .map(|(id, start)| Entry::new(start, Item::Candidate(TraceId(id)))),
+                );
             }
             Item::Candidate(id) => {
                 if looked_at.insert(id)
                     && let Some(summary) = passing(filter, id, &trace(index, id)?)
                 {
-                    queue.push(Entry::new(nanos(summary.started), Item::Passed(summary.into())));
+                    queue.push(Entry::new(
+                        nanos(summary.started),
+                        Item::Passed(summary.into()),
+                    ));
                 }
             }
             Item::Passed(_) if list.traces.len() == limit => {
@@ -132,13 +138,25 @@ enum Sign<'f> {
 impl<'f> Wanted<'f> {
     fn of(filter: &'f TraceFilter) -> Self {
         let sign = match filter {
-            TraceFilter { session: Some(session), .. } => Sign::Session(session),
-            TraceFilter { tool: Some(tool), .. } => Sign::Tool(tool),
-            TraceFilter { outcome: Some(outcome), .. } if *outcome != Outcome::Ok => {
-                Sign::Outcome(*outcome)
-            }
-            TraceFilter { project: Some(project), .. } => Sign::Project(project),
-            TraceFilter { service: Some(service), .. } => Sign::Service(service),
+            TraceFilter {
+                session: Some(session),
+                ..
+            } => Sign::Session(session),
+            TraceFilter {
+                tool: Some(tool), ..
+            } => Sign::Tool(tool),
+            TraceFilter {
+                outcome: Some(outcome),
+                ..
+            } if *outcome != Outcome::Ok => Sign::Outcome(*outcome),
+            TraceFilter {
+                project: Some(project),
+                ..
+            } => Sign::Project(project),
+            TraceFilter {
+                service: Some(service),
+                ..
+            } => Sign::Service(service),
             _ => Sign::Any,
         };
         Self {
@@ -174,11 +192,17 @@ impl<'f> Wanted<'f> {
                     Sign::Service(service) => owner.is_some_and(|owner| owner.service == service),
                     Sign::Project(project) => owner.is_some_and(|owner| owner.project == project),
                     Sign::Session(session) => recorder.raw(&record).is_some_and(|span| {
-                        let span = WithResource { span, resource: &[] };
+                        let span = WithResource {
+                            span,
+                            resource: &[],
+                        };
                         convention::session(&span).is_some_and(|own| own == session)
                     }),
                     Sign::Tool(tool) => recorder.raw(&record).is_some_and(|span| {
-                        let span = WithResource { span, resource: &[] };
+                        let span = WithResource {
+                            span,
+                            resource: &[],
+                        };
                         convention::tool(&span).is_some_and(|own| own == tool)
                     }),
                 };
@@ -198,11 +222,17 @@ fn passing(filter: &TraceFilter, id: TraceId, spans: &[RecordedSpan]) -> Option<
             .as_deref()
             .is_none_or(|wanted| spans.iter().any(|span| holds(span, wanted)))
     };
-    let passes = filter.outcome.is_none_or(|outcome| outcome == summary.outcome)
+    let passes = filter
+        .outcome
+        .is_none_or(|outcome| outcome == summary.outcome)
         && filter.since.is_none_or(|since| since <= summary.started)
         && filter.until.is_none_or(|until| summary.started < until)
-        && filter.min_duration.is_none_or(|least| least <= summary.duration)
-        && any(&filter.service, &|span, service| span.service.as_str() == service)
+        && filter
+            .min_duration
+            .is_none_or(|least| least <= summary.duration)
+        && any(&filter.service, &|span, service| {
+            span.service.as_str() == service
+        })
         && any(&filter.session, &|span, session| {
             convention::session(span).is_some_and(|own| own == session)
         })
@@ -222,7 +252,9 @@ pub fn summary(id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
     let is_root = |span: &&RecordedSpan| span.parent.is_none();
     let is_orphan = |span: &&RecordedSpan| span.parent.is_none_or(|p| !known.contains(&p));
     let root = spans.iter().find(is_root);
-    let root = root.or_else(|| spans.iter().find(is_orphan)).unwrap_or(first);
+    let root = root
+        .or_else(|| spans.iter().find(is_orphan))
+        .unwrap_or(first);
     let end = spans.iter().map(RecordedSpan::end).max();
     let outcomes: Vec<_> = spans.iter().map(convention::outcome).collect();
     let each_once = |names: &mut dyn Iterator<Item = Text>| {
@@ -240,15 +272,27 @@ pub fn summary(id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
         duration: elapsed(first.start, end),
         spans: spans.len(),
         services: each_once(&mut spans.iter().map(|span| span.service.clone())),
-        projects: each_once(&mut spans.iter().filter_map(|s| convention::project(s).map(Text::new))),
+        projects: each_once(
+            &mut spans
+                .iter()
+                .filter_map(|s| convention::project(s).map(Text::new)),
+        ),
         name: root.name.clone(),
         outcome: outcomes.iter().copied().max().unwrap_or_default(),
         session: spans.iter().find_map(convention::session).map(Text::new),
-        tools: each_once(&mut spans.iter().filter_map(|s| convention::tool(s).map(Text::new))),
-        errors: outcomes.iter().filter(|outcome| **outcome != Outcome::Ok).count(),
+        tools: each_once(
+            &mut spans
+                .iter()
+                .filter_map(|s| convention::tool(s).map(Text::new)),
+        ),
+        errors: outcomes
+            .iter()
+            .filter(|outcome| **outcome != Outcome::Ok)
+            .count(),
     })
 }
 
 fn elapsed(from: SystemTime, to: Option<SystemTime>) -> Duration {
-    to.and_then(|to| to.duration_since(from).ok()).unwrap_or_default()
+    to.and_then(|to| to.duration_since(from).ok())
+        .unwrap_or_default()
 }

@@ -43,6 +43,6 @@ pub use query::{
     Completeness, LostSpans, Project, Service, ServiceSpans, Stats, TraceFilter, TraceList,
     TraceSummary,
 };
-pub use receiver::{ForwardSettings, ListenSettings, OwnSpans, Received, Receiver};
 pub use reader::{Reader, Unavailable};
+pub use receiver::{ForwardSettings, ListenSettings, OwnSpans, Received, Receiver};
 pub use store::Store;

@@ -108,12 +108,19 @@ impl Intake {
             Encoding::Json => otlp::json::read(bytes, &mut admission),
         };
         let tally = admission.tally();
-        if let Err(undecodable) = read {
+        if read.is_err() {
             encoder.back_to(before);
+        }
+        if encoder.len() == 0 {
+            // Strings of spans that were not let in are nobody's, and nobody would ever take them away.
+            *encoder = Encoder::default();
+        }
+        if let Err(undecodable) = read {
             return Taken::Undecodable(undecodable);
         }
         let is_enough = is_enough(encoder);
-        let first = pending.since.is_none() && encoder.len() > 0;
+        let has_spans = encoder.len() > 0;
+        let first = pending.since.is_none() && has_spans;
         if first {
             pending.since = Some(Instant::now());
         }
@@ -150,7 +157,11 @@ impl Intake {
             pending.since = None;
         }
         Handover {
-            encoder: if take { mem::take(&mut pending.encoder) } else { Encoder::default() },
+            encoder: if take {
+                mem::take(&mut pending.encoder)
+            } else {
+                Encoder::default()
+            },
             flushes: mem::take(&mut pending.flushes),
             tidy: mem::take(&mut pending.tidy),
             turned_away: mem::take(&mut pending.turned_away),

@@ -135,7 +135,13 @@ const CREDENTIAL_HEADERS: &[&str] = &[
     "mcp-session-token",
 ];
 
-const URLS: &[&str] = &["url.full", "http.url", "http.target", "server.url", "mcp.resource.uri"];
+const URLS: &[&str] = &[
+    "url.full",
+    "http.url",
+    "http.target",
+    "server.url",
+    "mcp.resource.uri",
+];
 
 /// What becomes of attributes of this key.
 pub(super) fn rule(key: &str, keep_content: bool) -> Rule {
@@ -165,9 +171,14 @@ fn is_content(key: &str) -> bool {
 }
 
 fn is_credential(key: &str) -> bool {
-    let header = ["http.request.header.", "http.response.header.", "rpc.grpc.request.metadata.", "rpc.request.metadata."]
-        .iter()
-        .find_map(|start| key.strip_prefix(start));
+    let header = [
+        "http.request.header.",
+        "http.response.header.",
+        "rpc.grpc.request.metadata.",
+        "rpc.request.metadata.",
+    ]
+    .iter()
+    .find_map(|start| key.strip_prefix(start));
     match header {
         // Semantic conventions have written dashes as underscores.
         Some(header) => CREDENTIAL_HEADERS.contains(&header.replace('_', "-").as_str()),
@@ -183,11 +194,18 @@ const REDACTED: &str = "REDACTED";
 
 /// A URL without user and password, and without the values of what in its query may be a credential.
 pub(super) fn without_credentials(url: &str) -> Cow<'_, str> {
-    let (rest, fragment) = url.split_once('#').map_or((url, None), |(r, f)| (r, Some(f)));
-    let (address, query) = rest.split_once('?').map_or((rest, None), |(a, q)| (a, Some(q)));
+    let (rest, fragment) = url
+        .split_once('#')
+        .map_or((url, None), |(r, f)| (r, Some(f)));
+    let (address, query) = rest
+        .split_once('?')
+        .map_or((rest, None), |(a, q)| (a, Some(q)));
     let address = without_user(address);
     let query = query.map(query_without_credentials);
-    if matches!(address, Cow::Borrowed(_)) && !matches!(query, Some(Cow::Owned(_))) && fragment.is_none() {
+    if matches!(address, Cow::Borrowed(_))
+        && !matches!(query, Some(Cow::Owned(_)))
+        && fragment.is_none()
+    {
         return Cow::Borrowed(url);
     }
     let mut kept = address.into_owned();
@@ -213,7 +231,10 @@ fn without_user(address: &str) -> Cow<'_, str> {
 
 /// A query without the values of what may be a credential.
 pub(super) fn query_without_credentials(query: &str) -> Cow<'_, str> {
-    let secret = |pair: &&str| pair.split_once('=').is_some_and(|(name, _)| is_secret_name(name));
+    let secret = |pair: &&str| {
+        pair.split_once('=')
+            .is_some_and(|(name, _)| is_secret_name(name))
+    };
     if !query.split('&').any(|pair| secret(&pair)) {
         return Cow::Borrowed(query);
     }
@@ -228,10 +249,20 @@ pub(super) fn query_without_credentials(query: &str) -> Cow<'_, str> {
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     const WORDS: [&str; 9] = [
-        "token", "secret", "password", "passwd", "signature", "credential", "api_key", "apikey", "auth",
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "signature",
+        "credential",
+        "api_key",
+        "apikey",
+        "auth",
     ];
-    matches!(name.as_str(), "sig" | "key" | "code" | "jwt" | "sas" | "pwd" | "awsaccesskeyid" | "session" | "sessionid")
-        || WORDS.iter().any(|word| name.contains(word))
+    matches!(
+        name.as_str(),
+        "sig" | "key" | "code" | "jwt" | "sas" | "pwd" | "awsaccesskeyid" | "session" | "sessionid"
+    ) || WORDS.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -295,14 +326,28 @@ mod tests {
 
     #[test]
     fn credentials_are_never_kept() {
-        for key in ["http.request.header.authorization", "http.request.header.Set_Cookie", "authorization", "http.response.header.set-cookie"] {
+        for key in [
+            "http.request.header.authorization",
+            "http.request.header.Set_Cookie",
+            "authorization",
+            "http.response.header.set-cookie",
+        ] {
             assert_eq!(rule(key, true), Rule::Credential, "{key}");
         }
         for (url, kept) in [
-            ("https://user:pass@api.example/search?q=test", "https://REDACTED:REDACTED@api.example/search?q=test"),
-            ("https://api.example/search?api_key=s3&q=test", "https://api.example/search?api_key=REDACTED&q=test"),
+            (
+                "https://user:pass@api.example/search?q=test",
+                "https://REDACTED:REDACTED@api.example/search?q=test",
+            ),
+            (
+                "https://api.example/search?api_key=s3&q=test",
+                "https://api.example/search?api_key=REDACTED&q=test",
+            ),
             ("/mcp?access_token=abc#x", "/mcp?access_token=REDACTED"),
-            ("https://a.example/path@1?page=2", "https://a.example/path@1?page=2"),
+            (
+                "https://a.example/path@1?page=2",
+                "https://a.example/path@1?page=2",
+            ),
         ] {
             assert_eq!(without_credentials(url), kept);
         }

@@ -105,7 +105,10 @@ impl Reader {
     pub fn services(&self) -> Result<Vec<Service>, Unavailable> {
         self.with(Vec::new(), |index| {
             let groups = grouped(index, |group| &group.service);
-            Ok(groups.into_iter().map(|(name, group)| service(name, &group)).collect())
+            Ok(groups
+                .into_iter()
+                .map(|(name, group)| service(name, &group))
+                .collect())
         })
     }
 
@@ -124,7 +127,10 @@ impl Reader {
     pub fn projects(&self) -> Result<Vec<Project>, Unavailable> {
         self.with(Vec::new(), |index| {
             let groups = grouped(index, |group| &group.project);
-            Ok(groups.into_iter().map(|(name, group)| project(name, &group)).collect())
+            Ok(groups
+                .into_iter()
+                .map(|(name, group)| project(name, &group))
+                .collect())
         })
     }
 
@@ -194,7 +200,10 @@ impl Reader {
                     intake.tell_damage();
                 }
             }
-            Text::new(format!("cannot read the traces in {}: {error}", self.path.display()))
+            Text::new(format!(
+                "cannot read the traces in {}: {error}",
+                self.path.display()
+            ))
         })
     }
 }
@@ -233,7 +242,8 @@ fn service_window(
     let mut blocks: Vec<_> = index
         .heads()
         .filter(|(_, head)| {
-            let has = |g: &Group| (head.others || g.service == service) && g.first < to && from <= g.last;
+            let has =
+                |g: &Group| (head.others || g.service == service) && g.first < to && from <= g.last;
             head.groups.iter().any(has)
         })
         .map(|(id, head)| (head.last(), id))
@@ -298,7 +308,9 @@ fn operations(index: &mut Index, service: &str) -> rusqlite::Result<Vec<(Text, R
         };
         let recorder = Recorder::of(&spans);
         let own = spans.records().filter(|r| recorder.is_of(r, service));
-        let names: HashSet<_> = own.map(|r| (spans.name(&r).unwrap_or_default(), r.kind())).collect();
+        let names: HashSet<_> = own
+            .map(|r| (spans.name(&r).unwrap_or_default(), r.kind()))
+            .collect();
         for (name, kind) in names {
             let kind = kind_of_number(kind);
             if found.len() < OPERATIONS {
@@ -306,7 +318,10 @@ fn operations(index: &mut Index, service: &str) -> rusqlite::Result<Vec<(Text, R
             }
         }
     }
-    Ok(found.into_iter().map(|((name, _), kind)| (name, kind)).collect())
+    Ok(found
+        .into_iter()
+        .map(|((name, _), kind)| (name, kind))
+        .collect())
 }
 
 /// Groups of all blocks, added up.
@@ -335,7 +350,9 @@ fn grouped(index: &Index, by: impl Fn(&Group) -> &str) -> BTreeMap<Text, Sum> {
         sum.failed += u64::from(group.failed);
         sum.traces += u64::from(group.traces);
     }
-    sums.into_iter().map(|(name, sum)| (Text::new(name), sum)).collect()
+    sums.into_iter()
+        .map(|(name, sum)| (Text::new(name), sum))
+        .collect()
 }
 
 fn service(name: Text, sum: &Sum) -> Service {

@@ -44,7 +44,8 @@ impl<'s, 'b> Recorder<'s, 'b> {
     }
 
     pub(super) fn is_of(&self, record: &Record<'_>, service: &str) -> bool {
-        self.owner(record).is_some_and(|owner| owner.service == service)
+        self.owner(record)
+            .is_some_and(|owner| owner.service == service)
     }
 
     /// The span as it lies in the block.
@@ -59,7 +60,12 @@ impl<'s, 'b> Recorder<'s, 'b> {
         let resource = self.resources.get_mut(record.origin.resource as usize)?;
         let (attributes_of_resource, service) = resource
             .made
-            .get_or_insert_with(|| (Arc::new(attributes(&resource.raw)), Text::new(&resource.owner.service)))
+            .get_or_insert_with(|| {
+                (
+                    Arc::new(attributes(&resource.raw)),
+                    Text::new(&resource.owner.service),
+                )
+            })
             .clone();
         let (scope, scope_version) = self.spans.scope(record.origin.scope)?;
         let raw = &self.raw;

@@ -19,7 +19,9 @@ use crate::support::eventually;
 fn bulk(trace: u128, from: u64) -> Vec<u8> {
     let noise = |n: u64| {
         let mut random = fastrand::Rng::with_seed(n);
-        (0..4_000).map(|_| random.alphanumeric()).collect::<String>()
+        (0..4_000)
+            .map(|_| random.alphanumeric())
+            .collect::<String>()
     };
     let spans = (from..from + 1_000).map(|n| {
         let mut large = span(trace, n + 1);
@@ -56,9 +58,17 @@ async fn who_sends_more_than_can_be_written_is_told_to_come_again() {
     });
     assert_eq!(rig.post(PROTOBUF, bulk(2, 0)).await.status(), 200);
     let whole = rig.store.reader().completeness().unwrap();
-    assert!(whole.losses.iter().any(|loss| loss.reason.as_str() == "turned_away"));
+    assert!(
+        whole
+            .losses
+            .iter()
+            .any(|loss| loss.reason.as_str() == "turned_away")
+    );
     let now = SystemTime::now();
-    let window = Window { from: now - Duration::from_secs(60), to: now };
+    let window = Window {
+        from: now - Duration::from_secs(60),
+        to: now,
+    };
     assert!(!whole.is_whole(window));
 }
 
@@ -109,12 +119,15 @@ async fn a_damaged_file_is_set_aside_and_a_new_one_is_begun() {
     assert_eq!(rig.post(PROTOBUF, bulk(1, 0)).await.status(), 200);
     rig.store.flush();
     let check = Connection::open(&rig.path).unwrap();
-    check.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    check
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
     drop(check);
     let mut file = fs::OpenOptions::new().write(true).open(&rig.path).unwrap();
     let length = file.metadata().unwrap().len();
     file.seek(SeekFrom::Start(0)).unwrap();
-    file.write_all(&vec![0x55; usize::try_from(length).unwrap()]).unwrap();
+    file.write_all(&vec![0x55; usize::try_from(length).unwrap()])
+        .unwrap();
     drop(file);
     eventually("the damage to be told", || {
         // Whoever meets it first.
@@ -159,7 +172,10 @@ async fn the_oldest_go_when_there_are_too_many() {
     assert_eq!(rig.trace(8).len(), 1);
     let whole = rig.store.reader().completeness().unwrap();
     let now = SystemTime::now();
-    assert!(!whole.is_whole(Window { from: now - Duration::from_secs(3_600), to: now }));
+    assert!(!whole.is_whole(Window {
+        from: now - Duration::from_secs(3_600),
+        to: now
+    }));
 }
 
 /// A copy of the file as it is while somebody writes is what a kill leaves behind.
@@ -195,13 +211,20 @@ async fn everything_is_passed_on_as_it_came() {
     });
     rig.put("good", vec![span(7, 1)]).await;
     let zipped = super::rig::gzip(&request("good", vec![span(7, 2)]).encode_to_vec());
-    let answer = rig.request(PROTOBUF, zipped).header("content-encoding", "gzip").send().await;
+    let answer = rig
+        .request(PROTOBUF, zipped)
+        .header("content-encoding", "gzip")
+        .send()
+        .await;
     assert_eq!(answer.unwrap().status(), 200);
     // Of this one nothing is good.
     let mut bad = span(7, 3);
     bad.span_id.clear();
-    rig.post(PROTOBUF, request("good", vec![bad]).encode_to_vec()).await;
-    eventually("what is passed on", || (rig.receiver.received().forwarded == 2).then_some(()));
+    rig.post(PROTOBUF, request("good", vec![bad]).encode_to_vec())
+        .await;
+    eventually("what is passed on", || {
+        (rig.receiver.received().forwarded == 2).then_some(())
+    });
     assert_eq!(other.trace(7).len(), 2);
     assert_eq!(rig.trace(7), other.trace(7));
 }
@@ -220,7 +243,9 @@ async fn a_backend_that_is_down_is_in_nobodys_way() {
         rig.put("good", vec![span(7, n + 1)]).await;
     }
     assert_eq!(rig.trace(7).len(), 1_200);
-    eventually("the warning", || rig.warned("cannot be passed on").then_some(()));
+    eventually("the warning", || {
+        rig.warned("cannot be passed on").then_some(())
+    });
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.warnings());
     assert!(rig.receiver.received().not_forwarded >= 100);
 }

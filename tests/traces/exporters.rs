@@ -72,18 +72,32 @@ fn check(rig: &Rig, id: TraceId, service: &str) {
         panic!("{spans:?}");
     };
     assert_eq!(call.service.as_str(), service);
-    assert_eq!((call.kind, child.kind), (RecordedKind::Server, RecordedKind::Client));
+    assert_eq!(
+        (call.kind, child.kind),
+        (RecordedKind::Server, RecordedKind::Client)
+    );
     assert_eq!(child.parent, Some(call.span_id));
-    assert_eq!(child.events[0].attributes[0].value, AttributeValue::Text("no".to_owned()));
+    assert_eq!(
+        child.events[0].attributes[0].value,
+        AttributeValue::Text("no".to_owned())
+    );
     assert_eq!(convention::outcome(child), Outcome::Error);
     assert_eq!(convention::session(call).unwrap(), "session-1");
     assert_eq!(convention::method(call).unwrap(), "tools/call");
     let kept: Vec<_> = call.attributes.iter().map(|a| a.key.as_str()).collect();
-    let expected = ["mcp.method.name", "gen_ai.tool.name", "mcp.session.id", "url.full"];
+    let expected = [
+        "mcp.method.name",
+        "gen_ai.tool.name",
+        "mcp.session.id",
+        "url.full",
+    ];
     assert_eq!(kept, expected);
     assert_eq!(call.dropped, 2);
     let url = call.attribute("url.full").unwrap().plain();
-    assert_eq!(url, "https://REDACTED:REDACTED@api.example/v1?api_key=REDACTED&q=1");
+    assert_eq!(
+        url,
+        "https://REDACTED:REDACTED@api.example/v1?api_key=REDACTED&q=1"
+    );
     let by_session = TraceFilter {
         session: Some("session-1".to_owned()),
         outcome: Some(Outcome::Error),
@@ -91,7 +105,11 @@ fn check(rig: &Rig, id: TraceId, service: &str) {
         ..TraceFilter::default()
     };
     let listed = reader.list(&by_session, 5).unwrap().traces;
-    assert!(listed.iter().any(|trace| trace.id == id && trace.spans == 2));
+    assert!(
+        listed
+            .iter()
+            .any(|trace| trace.id == id && trace.spans == 2)
+    );
 }
 
 /// Exports what a process of another thread has recorded, as the SDK batches it.
@@ -154,7 +172,14 @@ async fn our_own_spans_need_no_network() {
     });
     check(&rig, id, "mcpprobe");
     let now = SystemTime::now();
-    let window = mcpprobe::model::Window { from: before, to: now };
-    let found = rig.store.reader().service_window("mcpprobe", window, 10).unwrap();
+    let window = mcpprobe::model::Window {
+        from: before,
+        to: now,
+    };
+    let found = rig
+        .store
+        .reader()
+        .service_window("mcpprobe", window, 10)
+        .unwrap();
     assert_eq!((found.spans.len(), found.truncated), (2, false));
 }

@@ -16,7 +16,9 @@ use std::time::SystemTime;
 #[tokio::test]
 async fn answers_are_in_the_senders_encoding() {
     let rig = Rig::start();
-    let answer = rig.post(PROTOBUF, request("a", vec![span(7, 1)]).encode_to_vec()).await;
+    let answer = rig
+        .post(PROTOBUF, request("a", vec![span(7, 1)]).encode_to_vec())
+        .await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], PROTOBUF);
     assert!(answer.bytes().await.unwrap().is_empty());
@@ -24,11 +26,18 @@ async fn answers_are_in_the_senders_encoding() {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], JSON);
     assert_eq!(answer.text().await.unwrap(), "{}");
-    let answer = rig.post("application/json; charset=utf-8", b"{".to_vec()).await;
+    let answer = rig
+        .post("application/json; charset=utf-8", b"{".to_vec())
+        .await;
     assert_eq!(answer.status(), 400);
     let status: Value = answer.json().await.unwrap();
     assert_eq!(status["code"], 3);
-    assert!(status["message"].as_str().unwrap().contains("cannot decode"));
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .contains("cannot decode")
+    );
     let answer = rig.post(PROTOBUF, vec![255]).await;
     assert_eq!(answer.status(), 400);
     assert_eq!(answer.headers()["content-type"], PROTOBUF);
@@ -98,7 +107,12 @@ async fn what_is_no_request_for_traces_is_told_so() {
     assert_eq!(answer.status(), 405);
     assert_eq!(answer.headers()["allow"], "POST");
     for path in ["v1/metrics", "v1/logs", ""] {
-        let answer = rig.client.post(format!("{}/{path}", rig.url())).send().await.unwrap();
+        let answer = rig
+            .client
+            .post(format!("{}/{path}", rig.url()))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 404, "{path}");
     }
 }
@@ -110,7 +124,13 @@ async fn without_the_token_nothing_is_taken() {
         ..Options::default()
     });
     let body = request("a", vec![span(7, 1)]).encode_to_vec();
-    for wrong in [None, Some("Bearer s3cret-toke"), Some("Bearer s3cret-token2"), Some("Basic s3cret-token"), Some("")] {
+    for wrong in [
+        None,
+        Some("Bearer s3cret-toke"),
+        Some("Bearer s3cret-token2"),
+        Some("Basic s3cret-token"),
+        Some(""),
+    ] {
         let mut request = rig.request(PROTOBUF, body.clone());
         if let Some(wrong) = wrong {
             request = request.header("authorization", wrong);
@@ -120,7 +140,10 @@ async fn without_the_token_nothing_is_taken() {
         assert_eq!(answer.headers()["www-authenticate"], "Bearer");
     }
     let mut grpc = grpc(&rig).await;
-    let refused = grpc.export(request("a", vec![span(7, 1)])).await.unwrap_err();
+    let refused = grpc
+        .export(request("a", vec![span(7, 1)]))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
     assert!(rig.trace(7).is_empty());
     let mut allowed = tonic::Request::new(request("a", vec![span(7, 1)]));
@@ -128,7 +151,11 @@ async fn without_the_token_nothing_is_taken() {
     allowed.metadata_mut().insert("authorization", token);
     grpc.export(allowed).await.unwrap();
     let right = rig.request(PROTOBUF, request("a", vec![span(7, 2)]).encode_to_vec());
-    let answer = right.header("authorization", "bearer s3cret-token").send().await.unwrap();
+    let answer = right
+        .header("authorization", "bearer s3cret-token")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(rig.trace(7).len(), 2);
     assert_eq!(rig.receiver.received().refused, 6);
@@ -145,11 +172,23 @@ async fn grpc_is_answered_as_http_is() {
     let mut client = grpc(&rig).await.send_compressed(CompressionEncoding::Gzip);
     let mut bad = span(7, 2);
     bad.trace_id = vec![0; 16];
-    let answer = client.export(request("a", vec![span(7, 1), bad])).await.unwrap().into_inner();
+    let answer = client
+        .export(request("a", vec![span(7, 1), bad]))
+        .await
+        .unwrap()
+        .into_inner();
     let partial = answer.partial_success.unwrap();
     assert_eq!(partial.rejected_spans, 1);
-    assert!(partial.error_message.contains("trace id"), "{}", partial.error_message);
-    let answer = client.export(request("a", vec![span(7, 3)])).await.unwrap().into_inner();
+    assert!(
+        partial.error_message.contains("trace id"),
+        "{}",
+        partial.error_message
+    );
+    let answer = client
+        .export(request("a", vec![span(7, 3)]))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer, ExportTraceServiceResponse::default());
     assert_eq!(rig.trace(7).len(), 2);
     let large = super::rig::text(&"x".repeat(17 * 1024 * 1024));
@@ -167,7 +206,13 @@ async fn each_port_takes_both_protocols() {
     client.export(request("a", vec![span(7, 1)])).await.unwrap();
     let url = format!("http://{}/v1/traces", rig.receiver.grpc.unwrap());
     let body = request("a", vec![span(7, 2)]).encode_to_vec();
-    let answer = rig.client.post(url).header("content-type", PROTOBUF).body(body).send().await;
+    let answer = rig
+        .client
+        .post(url)
+        .header("content-type", PROTOBUF)
+        .body(body)
+        .send()
+        .await;
     assert_eq!(answer.unwrap().status(), 200);
     assert_eq!(rig.trace(7).len(), 2);
 }
@@ -181,9 +226,17 @@ async fn a_taken_port_is_a_sentence_and_the_other_one_serves() {
         grpc: Some(([127, 0, 0, 1], 0).into()),
         ..ListenSettings::default()
     };
-    let second = Receiver::start(listen, rig.store.intake(), Arc::new(|text| panic!("{text}")));
+    let second = Receiver::start(
+        listen,
+        rig.store.intake(),
+        Arc::new(|text| panic!("{text}")),
+    );
     assert_eq!(second.http, None);
-    assert!(second.troubles[0].contains(&taken.unwrap().to_string()), "{:?}", second.troubles);
+    assert!(
+        second.troubles[0].contains(&taken.unwrap().to_string()),
+        "{:?}",
+        second.troubles
+    );
     let endpoint = format!("http://{}", second.grpc.unwrap());
     let mut client = TraceServiceClient::connect(endpoint).await.unwrap();
     client.export(request("a", vec![span(7, 1)])).await.unwrap();

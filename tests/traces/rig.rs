@@ -86,7 +86,10 @@ impl Rig {
 
     pub(crate) fn request(&self, content_type: &str, body: Vec<u8>) -> RequestBuilder {
         let url = format!("{}/v1/traces", self.url());
-        self.client.post(url).header("content-type", content_type).body(body)
+        self.client
+            .post(url)
+            .header("content-type", content_type)
+            .body(body)
     }
 
     pub(crate) async fn post(&self, content_type: &str, body: Vec<u8>) -> Response {
@@ -95,7 +98,9 @@ impl Rig {
 
     /// Sends spans that are all good.
     pub(crate) async fn put(&self, service: &str, spans: Vec<Span>) {
-        let answer = self.post(PROTOBUF, request(service, spans).encode_to_vec()).await;
+        let answer = self
+            .post(PROTOBUF, request(service, spans).encode_to_vec())
+            .await;
         assert_eq!(answer.status(), 200);
         assert!(answer.bytes().await.unwrap().is_empty());
     }
@@ -103,7 +108,10 @@ impl Rig {
     /// What is stored of a trace.
     pub(crate) fn trace(&self, id: u128) -> Vec<RecordedSpan> {
         self.store.flush();
-        self.store.reader().trace(TraceId(id.to_be_bytes())).unwrap()
+        self.store
+            .reader()
+            .trace(TraceId(id.to_be_bytes()))
+            .unwrap()
     }
 
     pub(crate) fn warnings(&self) -> Vec<String> {

@@ -302,33 +302,31 @@ fn links(
 }
 
 fn any_value(value: AnyValue<'_>) -> Result<RawValue<'_>, Undecodable> {
-    Ok(if value.array_value.is_some() || value.kvlist_value.is_some() {
-        let mut out = JsonText::default();
-        put_any_value(value, 1, &mut out)?;
-        RawValue::Json(Cow::Owned(out.into_text()))
-    } else if !value.string_value.is_null() {
-        RawValue::Text(value.string_value.text()?)
-    } else if let Some(bool) = value.bool_value {
-        RawValue::Bool(bool)
-    } else if !value.int_value.is_null() {
-        RawValue::Int(value.int_value.integer()?)
-    } else if !value.double_value.is_null() {
-        RawValue::Double(value.double_value.double()?)
-    } else if !value.bytes_value.is_null() {
-        let bytes = base64::engine::general_purpose::STANDARD
-            .decode(value.bytes_value.text()?.as_bytes())
-            .map_err(|_| wrong("base64"))?;
-        RawValue::Bytes(Cow::Owned(bytes))
-    } else {
-        RawValue::Empty
-    })
+    Ok(
+        if value.array_value.is_some() || value.kvlist_value.is_some() {
+            let mut out = JsonText::default();
+            put_any_value(value, 1, &mut out)?;
+            RawValue::Json(Cow::Owned(out.into_text()))
+        } else if !value.string_value.is_null() {
+            RawValue::Text(value.string_value.text()?)
+        } else if let Some(bool) = value.bool_value {
+            RawValue::Bool(bool)
+        } else if !value.int_value.is_null() {
+            RawValue::Int(value.int_value.integer()?)
+        } else if !value.double_value.is_null() {
+            RawValue::Double(value.double_value.double()?)
+        } else if !value.bytes_value.is_null() {
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(value.bytes_value.text()?.as_bytes())
+                .map_err(|_| wrong("base64"))?;
+            RawValue::Bytes(Cow::Owned(bytes))
+        } else {
+            RawValue::Empty
+        },
+    )
 }
 
-fn put_any_value(
-    value: AnyValue<'_>,
-    depth: usize,
-    out: &mut JsonText,
-) -> Result<(), Undecodable> {
+fn put_any_value(value: AnyValue<'_>, depth: usize, out: &mut JsonText) -> Result<(), Undecodable> {
     let list = value.array_value.or(value.kvlist_value);
     if let Some(list) = list {
         if depth > limits::DEPTH {
@@ -370,11 +368,7 @@ fn put_array(
     Ok(())
 }
 
-fn put_map(
-    values: Option<&RawJson>,
-    depth: usize,
-    out: &mut JsonText,
-) -> Result<(), Undecodable> {
+fn put_map(values: Option<&RawJson>, depth: usize, out: &mut JsonText) -> Result<(), Undecodable> {
     let mut between = "{";
     each(values, &mut |KeyValue { key, value }: KeyValue<'_>| {
         if !out.is_full() {

@@ -243,7 +243,11 @@ fn put_any_value(bytes: &[u8], depth: usize, out: &mut JsonText) -> Result<(), U
     }
     match last {
         Some((1, field)) => out.put_string(&field.text()?),
-        Some((2, field)) => out.put(if field.varint()? == 0 { "false" } else { "true" }),
+        Some((2, field)) => out.put(if field.varint()? == 0 {
+            "false"
+        } else {
+            "true"
+        }),
         Some((3, field)) => out.put(&field.varint()?.cast_signed().to_string()),
         Some((4, field)) => out.put_double(f64::from_bits(field.fixed()?)),
         Some((5, field)) if depth <= limits::DEPTH => put_array(field.bytes()?, depth, out)?,

@@ -96,7 +96,11 @@ pub(super) fn taken(dialect: Dialect, tally: &Tally) -> Answer {
                     "rejectedSpans": rejected.to_string(), "errorMessage": tally.message()
                 }}),
             };
-            http(StatusCode::OK, Encoding::Json, answer.to_string().into_bytes())
+            http(
+                StatusCode::OK,
+                Encoding::Json,
+                answer.to_string().into_bytes(),
+            )
         }
         Dialect::Http(Encoding::Protobuf) => {
             http(StatusCode::OK, Encoding::Protobuf, response(tally))
@@ -108,8 +112,8 @@ pub(super) fn taken(dialect: Dialect, tally: &Tally) -> Answer {
             frame.extend_from_slice(&message);
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            let body = Full::new(Bytes::from(frame))
-                .with_trailers(std::future::ready(Some(Ok(trailers))));
+            let body =
+                Full::new(Bytes::from(frame)).with_trailers(std::future::ready(Some(Ok(trailers))));
             let mut answer = Response::new(body.boxed_unsync());
             answer
                 .headers_mut()
@@ -128,9 +132,11 @@ pub(super) fn refused(dialect: Dialect, refusal: &Refusal) -> Answer {
             let body = json!({"code": code, "message": message}).to_string();
             http(status, Encoding::Json, body.into_bytes())
         }
-        Dialect::Http(Encoding::Protobuf) => {
-            http(status, Encoding::Protobuf, rpc_status(code, &message, false))
-        }
+        Dialect::Http(Encoding::Protobuf) => http(
+            status,
+            Encoding::Protobuf,
+            rpc_status(code, &message, false),
+        ),
         Dialect::Grpc => return grpc_refused(refusal, code, &message),
     };
     let headers = answer.headers_mut();

@@ -145,8 +145,7 @@ mod tests {
     #[test]
     fn a_bomb_goes_off_at_the_limit() {
         use std::io::Write;
-        let mut encoder =
-            flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         let zeros = vec![0; 1024 * 1024];
         for _ in 0..=limits::DECODED / zeros.len() {
             encoder.write_all(&zeros).unwrap();

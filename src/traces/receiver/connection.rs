@@ -74,7 +74,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 async fn is_http2(stream: &TcpStream) -> Option<bool> {
     let mut first = [0; PREFACE.len()];
     loop {
-        let length = stream.peek(&mut first).await.ok().filter(|length| *length > 0)?;
+        let length = stream
+            .peek(&mut first)
+            .await
+            .ok()
+            .filter(|length| *length > 0)?;
         let seen = first.get(..length)?;
         if !PREFACE.starts_with(seen) {
             return Some(false);

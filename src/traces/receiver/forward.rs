@@ -184,7 +184,9 @@ impl State {
                 }
             }
             // Its text may hold the URL, and that a credential.
-            Err(error) if error.is_timeout() => Attempt::Again("it does not answer".to_owned(), None),
+            Err(error) if error.is_timeout() => {
+                Attempt::Again("it does not answer".to_owned(), None)
+            }
             Err(error) if error.is_connect() => Attempt::Again("no connection".to_owned(), None),
             Err(_) => Attempt::Again("the request failed".to_owned(), None),
         }

@@ -116,7 +116,11 @@ impl Receiver {
             end: Some(end),
             thread: None,
         };
-        let listeners = [http, grpc].into_iter().flatten().map(|(socket, _)| socket).collect();
+        let listeners = [http, grpc]
+            .into_iter()
+            .flatten()
+            .map(|(socket, _)| socket)
+            .collect();
         let work = Work {
             listeners,
             token: settings.token,
@@ -130,7 +134,9 @@ impl Receiver {
         match thread.spawn(move || work.run(ended)) {
             Ok(thread) => receiver.thread = Some(thread),
             Err(error) => {
-                receiver.troubles.push(format!("cannot start the receiver's thread: {error}"));
+                receiver
+                    .troubles
+                    .push(format!("cannot start the receiver's thread: {error}"));
                 (receiver.http, receiver.grpc) = (None, None);
             }
         }
@@ -207,7 +213,10 @@ impl Work {
         });
         for listener in self.listeners {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(connection::accept(listener, Arc::clone(&shared)))),
+                Ok(listener) => drop(tokio::spawn(connection::accept(
+                    listener,
+                    Arc::clone(&shared),
+                ))),
                 Err(error) => (self.warn)(&format!("the OTLP receiver cannot listen: {error}")),
             }
         }

@@ -44,7 +44,9 @@ impl OwnSpans {
 pub(super) fn channel(resource: &[(String, String)]) -> (OwnSpans, mpsc::Receiver<Batch>) {
     let named = resource.iter().any(|(key, _)| key == "service.name");
     let service = (!named).then_some(("service.name", "mcpprobe"));
-    let given = resource.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let given = resource
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
     let attributes = service.into_iter().chain(given).map(attribute).collect();
     let (sender, receiver) = mpsc::channel(QUEUE);
     let resource = Arc::new(ResourceAttributesWithSchema {

@@ -48,7 +48,10 @@ fn dialect(headers: &HeaderMap) -> Dialect {
 fn value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     let value = value.unwrap_or_default();
-    value.split_once(';').map_or(value, |(value, _)| value).trim()
+    value
+        .split_once(';')
+        .map_or(value, |(value, _)| value)
+        .trim()
 }
 
 async fn take(
@@ -100,11 +103,16 @@ pub(super) fn take_in(passed: Passed, shared: &Shared) -> Result<Tally, Refusal>
     } else {
         Cow::Borrowed(passed.body.as_ref())
     };
-    match shared.intake.take(passed.encoding, &bytes, SystemTime::now()) {
+    match shared
+        .intake
+        .take(passed.encoding, &bytes, SystemTime::now())
+    {
         Taken::In(tally) => {
             let counts = &shared.counts;
             counts.accepted.fetch_add(tally.accepted, Ordering::Relaxed);
-            counts.rejected.fetch_add(tally.rejected(), Ordering::Relaxed);
+            counts
+                .rejected
+                .fetch_add(tally.rejected(), Ordering::Relaxed);
             drop(bytes);
             if let (Some(forward), 1..) = (&shared.forward, tally.accepted) {
                 forward.pass(passed);
@@ -121,7 +129,10 @@ fn is_authorized(head: &Parts, shared: &Shared) -> bool {
     let Some(token) = &shared.token else {
         return true;
     };
-    let shown = head.headers.get(AUTHORIZATION).map_or(&b""[..], |v| v.as_bytes());
+    let shown = head
+        .headers
+        .get(AUTHORIZATION)
+        .map_or(&b""[..], |v| v.as_bytes());
     let Some((scheme, shown)) = shown.split_at_checked("Bearer ".len()) else {
         return false;
     };
