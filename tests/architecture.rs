@@ -142,6 +142,7 @@ fn every_module_of_the_crate_has_its_rule() {
 
 #[test]
 fn only_the_stores_speak_sql() {
+    // Probes and spans are kept in files of their own, of which one can be lost without the other.
     let stores = ["store", "traces"];
     for (module, _) in MAY_IMPORT
         .iter()

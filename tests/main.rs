@@ -25,6 +25,7 @@ mod store;
 mod telemetry;
 mod terminal;
 mod trace_queries;
+mod traces;
 mod verdict_table;
 mod verdicts;
 mod watch;

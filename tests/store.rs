@@ -418,7 +418,7 @@ fn a_folder_that_comes_late_is_waited_for() {
 }
 
 /// Runs one of the tests that are ignored otherwise in a mount namespace of its own, with a small disk.
-fn on_a_small_disk(test: &str) {
+pub(crate) fn on_a_small_disk(test: &str) {
     let disk = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=3m tmpfs \"$DISK\" && exec \"$@\"";
     let output = Command::new("unshare")
@@ -443,7 +443,7 @@ fn on_a_small_disk(test: &str) {
     );
 }
 
-fn small_disk() -> PathBuf {
+pub(crate) fn small_disk() -> PathBuf {
     std::env::var_os("DISK").expect("a disk").into()
 }
 

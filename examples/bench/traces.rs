@@ -71,6 +71,7 @@ fn start(path: PathBuf) -> Result<(Store, Receiver), Trouble> {
 
 /// Everything about the backend.
 pub(crate) async fn run() -> Result<(), Trouble> {
+    mcpprobe::install_tls_provider();
     println!("spans per second of CPU, {BATCH} spans a request, medians of {TURNS}:\n");
     for (name, gzip) in [("OTLP/HTTP", false), ("OTLP/HTTP, gzip", true)] {
         let requests: Vec<_> = (0..DIFFERENT)
@@ -190,6 +191,7 @@ async fn start_jaeger() -> Result<Option<(Program, SocketAddr)>, Trouble> {
 
 /// Ten million spans, and how long answers take then.
 pub(crate) async fn reading() -> Result<(), Trouble> {
+    mcpprobe::install_tls_provider();
     let folder = tempfile::tempdir()?;
     let (store, receiver) = start(folder.path().join("traces.db"))?;
     let address = receiver.http.ok_or("no port")?;
@@ -206,7 +208,7 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
     .await?;
     store.flush();
     let reader = store.reader();
-    let stats = reader.stats()?;
+    let stats = reader.stats().map_err(String::from)?;
     println!(
         "{} spans of {SERVICES} services over a day, {} blocks, {} MB",
         stats.spans,
@@ -217,7 +219,8 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
     let mut found = 0;
     time("a trace by its id", |n| {
         found += reader
-            .trace(trace_id(pick(n), n as u64 % (BATCH / TRACE)))?
+            .trace(trace_id(pick(n), n as u64 % (BATCH / TRACE)))
+            .map_err(String::from)?
             .len();
         Ok(())
     })?;
@@ -232,15 +235,23 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
             to: from + Duration::from_secs(300),
         };
         let service = format!("service-{}", n as u64 % SERVICES);
-        spans += reader.service_window(&service, window, 50_000)?.spans.len();
+        spans += reader
+            .service_window(&service, window, 50_000)
+            .map_err(String::from)?
+            .spans
+            .len();
         Ok(())
     })?;
     println!("    {} spans each", spans / ANSWERS);
     time("the 50 newest traces", |_| {
-        reader.list(&TraceFilter::default(), 50)?;
+        reader
+            .list(&TraceFilter::default(), 50)
+            .map_err(String::from)?;
         Ok(())
     })?;
-    time("services", |_| Ok(drop(reader.services()?)))?;
+    time("services", |_| {
+        Ok(drop(reader.services().map_err(String::from)?))
+    })?;
     let status = std::fs::read_to_string("/proc/self/status")?;
     for line in status
         .lines()

@@ -32,6 +32,8 @@ pub(super) struct Block {
     pub(super) fingerprints: Vec<u32>,
     /// Compressed.
     pub(super) bytes: Vec<u8>,
+    /// Before that.
+    pub(super) size: usize,
 }
 
 /// Whose the spans of a resource are.
@@ -217,6 +219,7 @@ impl Encoder {
             head,
             fingerprints,
             bytes: lz4_flex::compress_prepend_size(&bytes),
+            size: bytes.len(),
         }
     }
 
@@ -476,4 +479,125 @@ impl<'b> Record<'b> {
 fn items(bytes: &[u8]) -> Vec<&[u8]> {
     let mut cursor = Cursor(bytes);
     std::iter::from_fn(|| cursor.bytes()).collect()
+}
+
+#[cfg(test)]
+pub(in crate::traces) mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = Cow<'static, str>> {
+        prop_oneof!["[a-c]{0,3}", any::<String>(), "x{120,140}"].prop_map(Cow::Owned)
+    }
+
+    fn value() -> impl Strategy<Value = RawValue<'static>> {
+        prop_oneof![
+            Just(RawValue::Empty),
+            text().prop_map(RawValue::Text),
+            any::<i64>().prop_map(RawValue::Int),
+            (-1e300..1e300).prop_map(RawValue::Double),
+            any::<bool>().prop_map(RawValue::Bool),
+            vec(any::<u8>(), 0..9).prop_map(|bytes| RawValue::Bytes(Cow::Owned(bytes))),
+            text().prop_map(RawValue::Json),
+        ]
+    }
+
+    fn attributes() -> impl Strategy<Value = Vec<RawAttribute<'static>>> {
+        vec(
+            (text(), value()).prop_map(|(key, value)| RawAttribute { key, value }),
+            0..4,
+        )
+    }
+
+    prop_compose! {
+        fn event()(at: u64, name in text(), attributes in attributes()) -> RawEvent<'static> {
+            RawEvent { at, name, attributes }
+        }
+    }
+
+    prop_compose! {
+        pub(in crate::traces) fn span()(
+            trace in 0..5u8, span_id: [u8; 8], parent: Option<[u8; 8]>,
+            (tracestate, name, message) in (text(), text(), text()),
+            (kind, status) in (0..6u8, 0..3u8),
+            (start, duration, dropped) in any::<(u64, u64, u32)>(),
+            attributes in attributes(), events in vec(event(), 0..3),
+            links: Vec<([u8; 16], [u8; 8])>,
+        ) -> RawSpan<'static> {
+            RawSpan {
+                trace_id: [trace; 16], span_id, parent, tracestate, name, kind, start, duration, status,
+                message, attributes, events, links, dropped,
+            }
+        }
+    }
+
+    pub(in crate::traces) fn encoded(service: &str, spans: &[RawSpan<'_>]) -> Block {
+        let mut encoder = Encoder::default();
+        let resource = [RawAttribute {
+            key: Cow::Borrowed("service.name"),
+            value: RawValue::Text(Cow::Borrowed(service)),
+        }];
+        let origin = Origin {
+            resource: encoder.resource(&resource, Owner::of(&resource)),
+            scope: encoder.scope("scope", "1"),
+        };
+        for span in spans {
+            encoder.push(span, origin, Outcome::Error);
+        }
+        encoder.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn spans_are_read_as_they_were_written(spans in vec(span(), 0..8)) {
+            let block = encoded("weather", &spans);
+            let bytes = decompress(&block.bytes).unwrap();
+            let read = Spans::read(&bytes).unwrap();
+            let mut again = RawSpan::default();
+            let mut count = 0;
+            for (record, span) in read.records().zip(&spans) {
+                prop_assert!(read.span(&record, &mut again).is_some());
+                prop_assert_eq!(&again, span);
+                prop_assert_eq!(record.outcome, Outcome::Error);
+                prop_assert_eq!(read.scope(record.origin.scope), Some(("scope", "1")));
+                prop_assert_eq!(&Owner::of(&read.resource(record.origin.resource)).service, "weather");
+                prop_assert!(block.fingerprints.binary_search(&fingerprint(span.trace_id)).is_ok());
+                count += 1;
+            }
+            prop_assert_eq!(count, spans.len());
+            prop_assert_eq!(block.head.spans(), spans.len() as u64);
+            prop_assert_eq!(block.head.may_have("weather"), !spans.is_empty());
+        }
+
+        #[test]
+        fn damaged_blocks_are_read_as_far_as_they_go(
+            spans in vec(span(), 1..4), places: Vec<(prop::sample::Index, u8)>, end: prop::sample::Index,
+        ) {
+            let mut bytes = decompress(&encoded("weather", &spans).bytes).unwrap();
+            for (place, byte) in places {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            bytes.truncate(end.index(bytes.len()) + 1);
+            if let Some(read) = Spans::read(&bytes) {
+                let mut span = RawSpan::default();
+                read.resources();
+                for record in read.records() {
+                    read.span(&record, &mut span);
+                    read.name(&record);
+                }
+            }
+            decompress(&bytes);
+        }
+
+        #[test]
+        fn any_bytes_are_no_reason_to_panic(bytes: Vec<u8>) {
+            decompress(&bytes);
+            if let Some(read) = Spans::read(&bytes) {
+                read.records().count();
+            }
+        }
+    }
 }

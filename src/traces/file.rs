@@ -195,10 +195,15 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 /// Held for as long as somebody writes. The operating system lets go of it however the process ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: Option<File>,
+    file: Option<File>,
 }
 
 impl Lock {
+    /// Whether it could be made.
+    pub(super) fn is_held(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Takes the lock; one that cannot be made is the disk's trouble and not another process.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let made = OpenOptions::new()
@@ -207,7 +212,7 @@ impl Lock {
             .write(true)
             .open(beside(path, ".lock"));
         let Ok(file) = made else {
-            return Ok(Self { _file: None });
+            return Ok(Self { file: None });
         };
         let until = Instant::now() + PATIENCE;
         loop {
@@ -216,7 +221,7 @@ impl Lock {
                     std::thread::sleep(PATIENCE / 20);
                 }
                 Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
-                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self { _file: Some(file) }),
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self { file: Some(file) }),
             }
         }
     }

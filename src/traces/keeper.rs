@@ -1,7 +1,7 @@
 //! The one that writes: brings blocks into the file, merges small ones, and lets the oldest go.
 //!
-//! Whatever the disk does, nothing waits for it: what cannot be written waits here for a while, then it is dropped,
-//! counted, and told.
+//! Whatever the disk does, nothing waits for it: what cannot be written waits here, up to a limit, and then senders are
+//! turned away, which is counted and told.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use super::pending::{Handover, Intake};
 /// Spans of small blocks that are merged: some megabytes are read and written again.
 const MERGE_SPANS: u64 = 16_384;
 
+/// Bytes of small blocks that are merged however few spans they have: they lie in memory decompressed for that.
+const MERGE_BYTES: usize = 16 * 1024 * 1024;
+
 /// Small blocks that are merged however few spans they have: each is a row to be looked at.
 const MERGE_BLOCKS: usize = 512;
 
@@ -27,14 +30,11 @@ const MERGE_AFTER: Duration = Duration::from_secs(3600);
 /// How often the oldest are looked for, and it is written down that somebody is here.
 const CHORES: Duration = Duration::from_secs(30);
 
-/// Bytes of blocks that wait for the disk.
-const BACKLOG: usize = 32 * 1024 * 1024;
+/// Bytes of blocks that wait for the disk before nothing more is taken over: of some 100,000 spans.
+const BACKLOG: usize = 16 * 1024 * 1024;
 
 /// After a failure, before the next attempt.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// Blocks that go in one transaction when the file is too large.
-const PRUNE: i64 = 64;
 
 /// Pages that are given back to the disk at once: 16 MB.
 const PAGES: i64 = 1_024;
@@ -61,8 +61,6 @@ pub struct StoreSettings {
 /// Why spans that came in are not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LossReason {
-    /// The disk did not take them.
-    Unwritten,
     /// They were turned away because too much was waiting; who sent them may have come again.
     TurnedAway,
     /// The bytes could not be read any more.
@@ -72,7 +70,6 @@ pub(super) enum LossReason {
 impl LossReason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Unwritten => "unwritten",
             Self::TurnedAway => "turned_away",
             Self::Damaged => "damaged",
         }
@@ -83,11 +80,11 @@ pub(super) struct Keeper {
     settings: StoreSettings,
     warn: Warn,
     intake: Intake,
-    _lock: Lock,
+    lock: Lock,
     file: Option<Connection>,
     identity: Option<(u64, u64)>,
-    /// Small blocks of the file: number, spans, and since when.
-    small: Vec<(i64, u64, Instant)>,
+    /// Small blocks of the file.
+    small: Vec<Small>,
     backlog: Vec<Block>,
     losses: Vec<Loss>,
     /// Of this run, in the file.
@@ -96,6 +93,14 @@ pub(super) struct Keeper {
     trouble: Option<Instant>,
     said: bool,
     chores_at: Instant,
+}
+
+struct Small {
+    id: i64,
+    spans: u64,
+    /// Decompressed.
+    size: usize,
+    since: Instant,
 }
 
 struct Loss {
@@ -116,7 +121,7 @@ impl Keeper {
             settings,
             warn,
             intake,
-            _lock: lock,
+            lock,
             file: None,
             identity: None,
             small: Vec::new(),
@@ -143,23 +148,45 @@ impl Keeper {
             let Handover {
                 encoder,
                 flushes,
+                tidy,
                 turned_away,
                 closed,
-            } = self.intake.wait(self.patience(Instant::now()));
+            } = self
+                .intake
+                .wait(self.patience(Instant::now()), self.has_room());
             if turned_away > 0 {
                 self.lose(turned_away, LossReason::TurnedAway);
             }
             if encoder.len() > 0 {
                 self.backlog.push(encoder.finish());
             }
+            if tidy {
+                self.chores_at = Instant::now();
+            }
             self.tend(Instant::now(), closed || !flushes.is_empty());
             for done in flushes {
                 done.send(()).ok();
             }
             if closed {
-                return;
+                return self.end();
             }
         }
+    }
+
+    fn end(&self) {
+        let unwritten: u64 = self.backlog.iter().map(|b| b.head.spans()).sum();
+        if unwritten > 0 {
+            let path = self.settings.path.display();
+            (self.warn)(&format!("{unwritten} spans could not be stored in {path}"));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.backlog
+            .iter()
+            .map(|block| block.bytes.len())
+            .sum::<usize>()
+            < BACKLOG
     }
 
     fn patience(&self, now: Instant) -> Duration {
@@ -169,7 +196,7 @@ impl Keeper {
 
     fn tend(&mut self, now: Instant, hurry: bool) {
         if self.trouble.is_some_and(|until| now < until) && !hurry {
-            return self.shorten_backlog();
+            return;
         }
         match self.attempt(now) {
             Ok(()) => self.works_again(),
@@ -189,6 +216,9 @@ impl Keeper {
         if self.file.is_none() {
             self.open_file()?;
         }
+        if self.file.is_none() {
+            return Err(unusable("it is another program's, or a newer mcpprobe's"));
+        }
         self.write(now)?;
         if self.is_merge_due(now) {
             self.merge()?;
@@ -202,6 +232,10 @@ impl Keeper {
 
     fn open_file(&mut self) -> rusqlite::Result<Kind> {
         let path = self.settings.path.clone();
+        if !self.lock.is_held() {
+            // The folder may have been missing.
+            self.lock = Lock::take(&path).map_err(|error| unusable(&error.to_string()))?;
+        }
         let (connection, kind) = file::open(&path)?;
         if matches!(kind, Kind::Newer | Kind::Foreign) {
             return Ok(kind);
@@ -218,8 +252,18 @@ impl Keeper {
         )?;
         self.run = Some(connection.last_insert_rowid());
         self.small = connection
-            .prepare("SELECT id, spans FROM block WHERE merged = 0 ORDER BY id")?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, now)))?
+            .prepare(
+                "SELECT id, spans, length(bytes) FROM block JOIN content ON block = id WHERE merged = 0 ORDER BY id",
+            )?
+            .query_map([], |row| {
+                Ok(Small {
+                    id: row.get(0)?,
+                    spans: row.get(1)?,
+                    // Roughly: what they take decompressed is not known before.
+                    size: 4 * row.get::<_, usize>(2)?,
+                    since: now,
+                })
+            })?
             .collect::<rusqlite::Result<_>>()?;
         self.identity = file::identity(&path);
         self.file = Some(connection);
@@ -238,7 +282,12 @@ impl Keeper {
         let mut small = Vec::with_capacity(self.backlog.len());
         for block in &self.backlog {
             let id = insert(&transaction, block, false)?;
-            small.push((id, block.head.spans(), now));
+            small.push(Small {
+                id,
+                spans: block.head.spans(),
+                size: block.size,
+                since: now,
+            });
         }
         for Loss { at, spans, reason } in &self.losses {
             transaction.execute(
@@ -254,11 +303,13 @@ impl Keeper {
     }
 
     fn is_merge_due(&self, now: Instant) -> bool {
-        let spans: u64 = self.small.iter().map(|(_, spans, _)| spans).sum();
-        let waits = |(_, _, since): &(i64, u64, Instant)| now.duration_since(*since);
+        let spans: u64 = self.small.iter().map(|small| small.spans).sum();
+        let bytes: usize = self.small.iter().map(|small| small.size).sum();
+        let oldest = self.small.first().map(|small| small.since);
         spans >= MERGE_SPANS
+            || bytes >= MERGE_BYTES
             || self.small.len() >= MERGE_BLOCKS
-            || self.small.first().is_some_and(|s| waits(s) >= MERGE_AFTER)
+            || oldest.is_some_and(|since| now.duration_since(since) >= MERGE_AFTER)
     }
 
     fn merge(&mut self) -> rusqlite::Result<()> {
@@ -269,7 +320,7 @@ impl Keeper {
         let mut compressed = Vec::with_capacity(self.small.len());
         {
             let mut bytes = transaction.prepare("SELECT bytes FROM content WHERE block = ?1")?;
-            for (id, _, _) in &self.small {
+            for Small { id, .. } in &self.small {
                 compressed.extend(bytes.query_row([id], |row| row.get(0)).optional()?);
             }
         }
@@ -277,7 +328,7 @@ impl Keeper {
         for block in &blocks {
             insert(&transaction, block, true)?;
         }
-        for (id, _, _) in &self.small {
+        for Small { id, .. } in &self.small {
             delete(&transaction, *id)?;
         }
         transaction.commit()?;
@@ -308,20 +359,10 @@ impl Keeper {
             [LOSSES],
         )?;
         transaction.execute("DELETE FROM run WHERE seen < ?1", [oldest])?;
-        let mut gone = prune(&transaction, "last < ?1", oldest)?;
-        while used(&transaction)? > max_size {
-            let some = prune(
-                &transaction,
-                "id IN (SELECT id FROM block ORDER BY last LIMIT ?1)",
-                PRUNE.cast_unsigned(),
-            )?;
-            if some.is_empty() {
-                break;
-            }
-            gone.extend(some);
-        }
+        let surplus = used(&transaction)?.saturating_sub(max_size);
+        let gone = prune(&transaction, oldest, surplus)?;
         transaction.commit()?;
-        self.small.retain(|(id, _, _)| !gone.contains(id));
+        self.small.retain(|small| !gone.contains(&small.id));
         give_back(file)
     }
 
@@ -364,10 +405,9 @@ impl Keeper {
             self.chores_at = now;
         } else {
             self.say(&format!(
-                "traces cannot be stored in {path}: {error}; it is tried again, and what does not fit into memory until then is lost"
+                "traces cannot be stored in {path}: {error}; it is tried again, and who sends more than fits into memory is turned away"
             ));
         }
-        self.shorten_backlog();
     }
 
     /// Once: a disk that is full for a day is one piece of news.
@@ -386,19 +426,6 @@ impl Keeper {
         }
     }
 
-    fn shorten_backlog(&mut self) {
-        let mut size: usize = self.backlog.iter().map(|block| block.bytes.len()).sum();
-        let mut surplus = 0;
-        while size > BACKLOG && surplus < self.backlog.len() {
-            size -= self.backlog.get(surplus).map_or(0, |b| b.bytes.len());
-            surplus += 1;
-        }
-        let lost = self.backlog.drain(..surplus).map(|b| b.head.spans()).sum();
-        if lost > 0 {
-            self.lose(lost, LossReason::Unwritten);
-        }
-    }
-
     /// One row a minute and reason is enough.
     fn lose(&mut self, spans: u64, reason: LossReason) {
         let at = SystemTime::now();
@@ -411,6 +438,12 @@ impl Keeper {
             None => self.losses.push(Loss { at, spans, reason }),
         }
     }
+}
+
+/// As if SQLite had said it.
+fn unusable(why: &str) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+    rusqlite::Error::SqliteFailure(code, Some(why.to_owned()))
 }
 
 fn insert(to: &Connection, block: &Block, merged: bool) -> rusqlite::Result<i64> {
@@ -438,22 +471,36 @@ fn delete(from: &Connection, id: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Deletes blocks, and remembers that there is no telling any more what was before them.
-fn prune(from: &Connection, which: &str, number: u64) -> rusqlite::Result<Vec<i64>> {
-    let found: Vec<(i64, u64)> = from
-        .prepare(&format!("SELECT id, last FROM block WHERE {which}"))?
-        .query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    for (id, _) in &found {
+/// Deletes the blocks of before `oldest`, and then the oldest until `surplus` bytes are free; remembers that there is no
+/// telling any more what was before them.
+fn prune(from: &Connection, oldest: u64, surplus: u64) -> rusqlite::Result<Vec<i64>> {
+    let mut gone = Vec::new();
+    let (mut freed, mut newest) = (0, None);
+    {
+        let blocks =
+            "SELECT id, last, length(bytes) FROM block JOIN content ON block = id ORDER BY last";
+        let mut blocks = from.prepare(blocks)?;
+        let mut rows = blocks.query([])?;
+        while let Some(row) = rows.next()? {
+            let last = row.get::<_, u64>(1)?;
+            if last >= oldest && freed >= surplus {
+                break;
+            }
+            gone.push(row.get(0)?);
+            freed += row.get::<_, u64>(2)?;
+            newest = Some(last);
+        }
+    }
+    for id in &gone {
         delete(from, *id)?;
     }
-    if let Some(newest) = found.iter().map(|(_, last)| last).max() {
+    if let Some(newest) = newest {
         from.execute(
             "UPDATE fact SET value = max(value, ?1) WHERE key = 'kept_since'",
             [newest],
         )?;
     }
-    Ok(found.into_iter().map(|(id, _)| id).collect())
+    Ok(gone)
 }
 
 /// Bytes that hold something.

@@ -11,6 +11,9 @@ const LARGE: usize = 4_096;
 /// A block ends with its service when it has so many; services with fewer share one.
 const ENOUGH: usize = 1_024;
 
+/// Bytes of a block before it is compressed, whatever its spans are like: what has to be read to find one of them.
+const LARGE_BYTES: usize = 2 * 1024 * 1024;
+
 /// What is merged: each span once, however often it was delivered. A block that cannot be read is left out, and counted.
 pub(super) fn merge(compressed: &[Vec<u8>]) -> (Vec<Block>, usize) {
     let bytes: Vec<_> = compressed
@@ -83,7 +86,10 @@ fn encode(sources: &[Spans<'_>], items: &[Item<'_>]) -> Vec<Block> {
             continue;
         };
         let length = filling.encoder.len();
-        if length >= LARGE || (length >= ENOUGH && owner != Some(item.owner)) {
+        if length >= LARGE
+            || filling.encoder.size() >= LARGE_BYTES
+            || (length >= ENOUGH && owner != Some(item.owner))
+        {
             blocks.push(std::mem::take(&mut filling).encoder.finish());
         }
         owner = Some(item.owner);
@@ -124,5 +130,105 @@ impl Filling {
                 encoder.scope(name, version)
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::traces::block::tests::{encoded, span};
+
+    type Key = (String, [u8; 16], [u8; 8]);
+
+    /// Every span of some blocks, printed.
+    fn all(compressed: &[Vec<u8>]) -> (BTreeMap<Key, String>, usize) {
+        let mut found = BTreeMap::new();
+        let mut count = 0;
+        for bytes in compressed {
+            let bytes = block::decompress(bytes).unwrap();
+            let spans = Spans::read(&bytes).unwrap();
+            let mut raw = RawSpan::default();
+            for record in spans.records() {
+                spans.span(&record, &mut raw).unwrap();
+                let owner = Owner::of(&spans.resource(record.origin.resource));
+                let key = (owner.service, raw.trace_id, raw.span_id);
+                found.entry(key).or_insert_with(|| format!("{raw:?}"));
+                count += 1;
+            }
+        }
+        (found, count)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn nothing_is_lost_and_nothing_is_there_twice(
+            parts in vec(("[ab]", vec(span(), 0..20)), 0..6), twice: bool,
+        ) {
+            let mut small: Vec<_> = parts.iter().map(|(s, spans)| encoded(s, spans).bytes).collect();
+            let (expected, _) = all(&small);
+            if twice {
+                small.extend(small.clone());
+            }
+            let (merged, unreadable) = merge(&small);
+            let merged: Vec<_> = merged.into_iter().map(|block| block.bytes).collect();
+            let (found, count) = all(&merged);
+            prop_assert_eq!(unreadable, 0);
+            prop_assert_eq!(count, found.len());
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_service_with_many_spans_has_blocks_of_its_own() {
+        let many = |service: &str, count: u64| {
+            let spans: Vec<_> = (0..count)
+                .map(|n| RawSpan {
+                    trace_id: [1; 16],
+                    span_id: n.to_be_bytes(),
+                    start: n,
+                    ..RawSpan::default()
+                })
+                .collect();
+            encoded(service, &spans).bytes
+        };
+        let small = [
+            many("large", 10_000),
+            many("a", 10),
+            many("b", 2_000),
+            many("c", 10),
+        ];
+        let (blocks, _) = merge(&small);
+        let services = |block: &Block| {
+            let groups = block.head.groups.iter();
+            groups
+                .map(|group| (group.service.clone(), group.spans))
+                .collect::<Vec<_>>()
+        };
+        let named: Vec<_> = blocks.iter().map(services).collect();
+        let own = |service: &str, spans| (service.to_owned(), spans);
+        assert_eq!(
+            named,
+            [
+                vec![own("large", 4_096)],
+                vec![own("large", 4_096)],
+                vec![own("large", 1_808)],
+                vec![own("a", 10), own("b", 2_000)],
+                vec![own("c", 10)],
+            ]
+        );
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_is_counted() {
+        let (blocks, unreadable) =
+            merge(&[vec![1, 2, 3], encoded("a", &[RawSpan::default()]).bytes]);
+        assert_eq!((blocks.len(), unreadable), (1, 1));
     }
 }

@@ -13,8 +13,9 @@ use super::otlp::{self, Undecodable};
 /// How long the first span waits for others: what a kill takes with it, and how old a reader's newest span is.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Spans that are written without waiting for more.
+/// Spans that are written without waiting for more, and bytes.
 const ENOUGH: usize = 8_192;
+const ENOUGH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes that may wait for the disk. When it is full, senders are told to come again later.
 const FULL: usize = 32 * 1024 * 1024;
@@ -38,6 +39,8 @@ struct Pending {
     rules: Rules,
     since: Option<Instant>,
     flushes: Vec<SyncSender<()>>,
+    /// Somebody wants what is regularly done to be done now.
+    tidy: bool,
     /// Requests that were sent away since the writer looked.
     turned_away: u64,
     closed: bool,
@@ -64,6 +67,7 @@ pub(super) enum Taken {
 pub(super) struct Handover {
     pub(super) encoder: Encoder,
     pub(super) flushes: Vec<SyncSender<()>>,
+    pub(super) tidy: bool,
     pub(super) turned_away: u64,
     pub(super) closed: bool,
 }
@@ -77,6 +81,7 @@ impl Intake {
                     rules: Rules::new(keep_content),
                     since: None,
                     flushes: Vec::new(),
+                    tidy: false,
                     turned_away: 0,
                     closed: false,
                 }),
@@ -103,33 +108,41 @@ impl Intake {
             Encoding::Json => otlp::json::read(bytes, &mut admission),
         };
         let tally = admission.tally();
-        if let Err(undecodable) = read {
+        if read.is_err() {
             encoder.back_to(before);
+        }
+        if encoder.len() == 0 {
+            // Strings of spans that were not let in are nobody's, and nobody would ever take them away.
+            *encoder = Encoder::default();
+        }
+        if let Err(undecodable) = read {
             return Taken::Undecodable(undecodable);
         }
-        let waiting = encoder.len();
-        let first = pending.since.is_none() && waiting > 0;
+        let is_enough = is_enough(encoder);
+        let has_spans = encoder.len() > 0;
+        let first = pending.since.is_none() && has_spans;
         if first {
             pending.since = Some(Instant::now());
         }
         drop(pending);
-        if first || waiting >= ENOUGH {
+        if first || is_enough {
             self.shared.wake.notify_one();
         }
         Taken::In(tally)
     }
 
-    /// Waits until there is something to be written, or `patience` is over.
-    pub(super) fn wait(&self, patience: Duration) -> Handover {
+    /// Waits until there is something to be written, or `patience` is over. Without `room` what has come in stays, and
+    /// senders are turned away when that is too much.
+    pub(super) fn wait(&self, patience: Duration, room: bool) -> Handover {
         let until = Instant::now() + patience;
         let mut pending = self.lock();
         loop {
             let now = Instant::now();
             let due = match pending.since {
                 _ if pending.closed || !pending.flushes.is_empty() => now,
-                Some(_) if pending.encoder.len() >= ENOUGH => now,
-                Some(since) => until.min(since + GATHER),
-                None => until,
+                Some(_) if room && is_enough(&pending.encoder) => now,
+                Some(since) if room => until.min(since + GATHER),
+                _ => until,
             };
             if due <= now {
                 break;
@@ -139,18 +152,29 @@ impl Intake {
                 Err(poisoned) => poisoned.into_inner().0,
             };
         }
-        pending.since = None;
+        let take = room || pending.closed;
+        if take {
+            pending.since = None;
+        }
         Handover {
-            encoder: mem::take(&mut pending.encoder),
+            encoder: if take {
+                mem::take(&mut pending.encoder)
+            } else {
+                Encoder::default()
+            },
             flushes: mem::take(&mut pending.flushes),
+            tidy: mem::take(&mut pending.tidy),
             turned_away: mem::take(&mut pending.turned_away),
             closed: pending.closed,
         }
     }
 
     /// Asks the writer to say when everything so far is in the file.
-    pub(super) fn flush(&self, done: SyncSender<()>) {
-        self.lock().flushes.push(done);
+    pub(super) fn flush(&self, done: SyncSender<()>, tidy: bool) {
+        let mut pending = self.lock();
+        pending.flushes.push(done);
+        pending.tidy |= tidy;
+        drop(pending);
         self.shared.wake.notify_one();
     }
 
@@ -173,4 +197,8 @@ impl Intake {
         let locked = self.shared.pending.lock();
         locked.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_enough(encoder: &Encoder) -> bool {
+    encoder.len() >= ENOUGH || encoder.size() >= ENOUGH_BYTES
 }

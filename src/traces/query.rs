@@ -149,6 +149,6 @@ pub struct LostSpans {
     pub last: SystemTime,
     /// Spans, or requests of unknown content that were turned away.
     pub count: u64,
-    /// `unwritten`, `turned_away` or `damaged`.
+    /// `turned_away` or `damaged`.
     pub reason: Text,
 }

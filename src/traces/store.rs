@@ -48,8 +48,17 @@ impl Store {
 
     /// Waits until everything that has come in can be read, or could not be written. Blocks: not for an async task.
     pub fn flush(&self) {
+        self.ask(false);
+    }
+
+    /// The same, and lets go now of what is too old or too much, which is done every half minute otherwise.
+    pub fn tidy(&self) {
+        self.ask(true);
+    }
+
+    fn ask(&self, tidy: bool) {
         let (done, wait) = sync_channel(1);
-        self.intake.flush(done);
+        self.intake.flush(done, tidy);
         wait.recv().ok();
     }
 }
@@ -68,9 +77,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{TraceId, Window};
     use crate::traces::TraceFilter;
+    use crate::traces::admission::nanos;
     use crate::traces::pending::{Encoding, Taken};
     use crate::traces::sample;
 
@@ -173,5 +186,149 @@ mod tests {
         assert_eq!(other.trace(TraceId(7u128.to_be_bytes())).unwrap().len(), 1);
         let again = store(folder.path());
         assert_eq!(again.reader().stats().unwrap().spans, 1);
+    }
+
+    /// A span of the model: service, trace, id, and how many seconds ago it began.
+    type Known = (u8, u8, u8, u16);
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(Vec<Known>),
+        Restart,
+        Ask,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let known = (0..3u8, 1..6u8, 1..40u8, 0..5_000u16);
+        prop_oneof![
+            5 => vec(known, 1..8).prop_map(Step::Put),
+            1 => Just(Step::Restart),
+            2 => Just(Step::Ask),
+        ]
+    }
+
+    /// All that was put in, each once; of two with the same ids the one that came first.
+    #[derive(Default)]
+    struct Model(Vec<Known>);
+
+    impl Model {
+        fn put(&mut self, spans: &[Known]) {
+            for span in spans {
+                let same = |known: &&Known| (known.0, known.1, known.2) == (span.0, span.1, span.2);
+                if self.0.iter().find(same).is_none() {
+                    self.0.push(*span);
+                }
+            }
+        }
+
+        fn check(&self, reader: &Reader, now: SystemTime) {
+            let start = |known: &Known| now - Duration::from_secs(known.3.into());
+            for trace in 1..6u8 {
+                let mut expected: Vec<_> =
+                    self.0.iter().filter(|k| k.1 == trace).map(start).collect();
+                expected.sort();
+                let id = TraceId(u128::from(trace).to_be_bytes());
+                let found = reader.trace(id).unwrap();
+                assert_eq!(
+                    found.iter().map(|span| span.start).collect::<Vec<_>>(),
+                    expected
+                );
+                assert!(found.iter().all(|span| span.trace_id == id));
+            }
+            let window = Window {
+                from: now - Duration::from_secs(3_000),
+                to: now - Duration::from_secs(100),
+            };
+            for service in 0..3u8 {
+                let holds = |known: &&Known| known.0 == service && window.holds(start(known));
+                let mut expected: Vec<_> = self.0.iter().filter(holds).map(start).collect();
+                expected.sort();
+                let name = service.to_string();
+                let found = reader.service_window(&name, window, 1_000).unwrap();
+                assert_eq!(
+                    found.spans.iter().map(|s| s.start).collect::<Vec<_>>(),
+                    expected
+                );
+                let cut = reader.service_window(&name, window, 3).unwrap();
+                assert_eq!(cut.truncated, expected.len() > 3);
+                let latest = expected.len().saturating_sub(3);
+                assert_eq!(
+                    cut.spans.iter().map(|s| s.start).collect::<Vec<_>>(),
+                    expected[latest..]
+                );
+            }
+            let traces = |filter: &TraceFilter| {
+                let list = reader.list(filter, 10).unwrap();
+                list.traces
+                    .iter()
+                    .map(|trace| trace.id.0[15])
+                    .collect::<Vec<_>>()
+            };
+            let expected = |passes: &dyn Fn(&Known) -> bool| {
+                let mut found: Vec<_> = (1..6u8)
+                    .filter(|trace| {
+                        self.0
+                            .iter()
+                            .any(|known| known.1 == *trace && passes(known))
+                    })
+                    .map(|trace| {
+                        (
+                            self.0.iter().filter(|k| k.1 == trace).map(start).min(),
+                            trace,
+                        )
+                    })
+                    .collect();
+                found.sort();
+                found
+                    .into_iter()
+                    .rev()
+                    .map(|(_, trace)| trace)
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(traces(&TraceFilter::default()), expected(&|_| true));
+            let of_one = TraceFilter {
+                service: Some("1".to_owned()),
+                ..TraceFilter::default()
+            };
+            assert_eq!(traces(&of_one), expected(&|known| known.0 == 1));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn the_store_knows_what_a_list_would_know(steps in vec(step(), 1..12)) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut open = Some(store(folder.path()));
+            let now = SystemTime::now();
+            let mut model = Model::default();
+            for step in steps {
+                let current = open.as_ref().unwrap();
+                match step {
+                    Step::Put(spans) => {
+                        for known in &spans {
+                            let (service, trace, id, ago) = *known;
+                            let mut span = sample::span(trace.into(), id.into(), Duration::ZERO);
+                            let start = nanos(now - Duration::from_secs(ago.into()));
+                            (span.start_time_unix_nano, span.end_time_unix_nano) = (start, start + 1);
+                            put(current, &service.to_string(), vec![span]);
+                        }
+                        model.put(&spans);
+                    }
+                    Step::Restart => {
+                        drop(open.take());
+                        open = Some(store(folder.path()));
+                    }
+                    Step::Ask => {
+                        current.flush();
+                        model.check(&current.reader(), now);
+                        model.check(&Reader::open(&folder.path().join("traces.db")), now);
+                    }
+                }
+            }
+            open.as_ref().unwrap().flush();
+            model.check(&open.as_ref().unwrap().reader(), now);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use super::limits;
 
@@ -46,7 +46,10 @@ impl Drop for InFlight<'_> {
 }
 
 /// All of it, as it comes.
-pub(super) async fn receive(body: Incoming, in_flight: &AtomicUsize) -> Result<Bytes, Unusable> {
+pub(super) async fn receive<B>(body: B, in_flight: &AtomicUsize) -> Result<Bytes, Unusable>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let said = body.size_hint().lower();
     if said > limits::BODY as u64 {
         return Err(Unusable::TooLarge);
@@ -60,7 +63,10 @@ pub(super) async fn receive(body: Incoming, in_flight: &AtomicUsize) -> Result<B
         .unwrap_or(Err(Unusable::TooSlow))
 }
 
-async fn gather(mut body: Incoming, mut counted: InFlight<'_>) -> Result<Bytes, Unusable> {
+async fn gather<B>(mut body: B, mut counted: InFlight<'_>) -> Result<Bytes, Unusable>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -94,4 +100,59 @@ pub(super) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Unusable> {
         return Err(Unusable::TooLarge);
     }
     Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream::{self, StreamExt};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Pieces of `size` bytes, one a second.
+    fn slowly(size: usize) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let pieces = stream::unfold((), move |()| async move {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            Some((Ok(Frame::data(Bytes::from(vec![0; size]))), ()))
+        });
+        StreamBody::new(pieces.boxed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_given_up_and_counts_no_more() {
+        let in_flight = AtomicUsize::new(0);
+        assert_eq!(receive(slowly(1), &in_flight).await, Err(Unusable::TooSlow));
+        assert_eq!(in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_without_end_meets_the_limit() {
+        let in_flight = AtomicUsize::new(0);
+        let large = receive(slowly(limits::BODY / 4), &in_flight).await;
+        assert_eq!(large, Err(Unusable::TooLarge));
+        assert_eq!(in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_at_once_are_told_to_come_again() {
+        let in_flight = AtomicUsize::new(limits::IN_FLIGHT - 1);
+        assert_eq!(receive(slowly(2), &in_flight).await, Err(Unusable::Busy));
+    }
+
+    #[test]
+    fn a_bomb_goes_off_at_the_limit() {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let zeros = vec![0; 1024 * 1024];
+        for _ in 0..=limits::DECODED / zeros.len() {
+            encoder.write_all(&zeros).unwrap();
+        }
+        let bomb = encoder.finish().unwrap();
+        assert!(bomb.len() < 100_000);
+        assert_eq!(gunzip(&bomb), Err(Unusable::TooLarge));
+        assert_eq!(gunzip(b"no gzip"), Err(Unusable::NotGzip));
+    }
 }
