@@ -404,6 +404,11 @@ fn jaegers_clients_find_what_they_look_for() {
         assert_eq!(found, *count, "{query}: {}", reply.body);
         assert_eq!(reply.body["errors"].is_null(), *status == 200, "{query}");
     }
+}
+
+#[test]
+fn jaegers_clients_are_answered_in_its_shape() {
+    let kept = Kept::new();
     let reply = kept.asked(&format!("/api/traces/{WEATHER}"), "");
     let span = &reply.body["data"][0]["spans"][1];
     assert_eq!(span["operationName"], "tools/call forecast");

@@ -118,6 +118,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Requests that are requests.
+#[expect(clippy::too_many_lines, reason = "a list of cases")]
 fn spans() -> Vec<Case> {
     let changed = |change: &dyn Fn(&mut opentelemetry_proto::tonic::trace::v1::Span)| {
         let mut changed = span(WITHIN, 2);

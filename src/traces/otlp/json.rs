@@ -12,8 +12,8 @@ use serde::de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue as RawJson;
 
-use super::Undecodable;
 use super::nested::JsonText;
+use super::{Ids, Undecodable};
 use crate::traces::admission::{Admission, Rejection};
 use crate::traces::block::Origin;
 use crate::traces::limits;
@@ -288,10 +288,7 @@ fn events<'a>(
 }
 
 /// A link to nowhere is none.
-fn links(
-    list: Capped<Link<'_>>,
-    dropped: &mut u32,
-) -> Result<Vec<([u8; 16], [u8; 8])>, Undecodable> {
+fn links(list: Capped<Link<'_>>, dropped: &mut u32) -> Result<Vec<Ids>, Undecodable> {
     *dropped = dropped.saturating_add(list.surplus);
     let mut links = Vec::with_capacity(list.kept.len());
     for link in list.kept {

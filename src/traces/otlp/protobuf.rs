@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::Undecodable;
 use super::nested::JsonText;
+use super::{Ids, Undecodable};
 use crate::traces::admission::{Admission, Rejection};
 use crate::traces::block::Origin;
 use crate::traces::cursor::Cursor;
@@ -157,7 +157,7 @@ fn read_event<'a>(bytes: &'a [u8], dropped: &mut u32) -> Result<RawEvent<'a>, Un
 }
 
 /// A link to nowhere is none.
-fn read_link(bytes: &[u8]) -> Result<Option<([u8; 16], [u8; 8])>, Undecodable> {
+fn read_link(bytes: &[u8]) -> Result<Option<Ids>, Undecodable> {
     let (mut trace_id, mut span_id) = (&[][..], &[][..]);
     let mut cursor = Cursor(bytes);
     while let Some((number, field)) = next(&mut cursor)? {
