@@ -17,6 +17,10 @@ use crate::support::{Watch, eventually};
 /// late, so that the passed probes before the fault count.
 const EARLY: Duration = Duration::from_secs(15);
 
+/// From one fault to the next: a backend that is asked about all of them in the same second may need longer than its
+/// answer is waited for.
+const BETWEEN: Duration = Duration::from_millis(100);
+
 /// What every server of a scene shares.
 struct Stage<'n> {
     backend: Backend,
@@ -74,6 +78,7 @@ pub(super) fn play(
     thread::scope(|scope| {
         for target in &targets {
             scope.spawn(|| target.each(&target.fault.broken, &stage, &watch));
+            thread::sleep(BETWEEN);
         }
     });
     for target in targets.iter().filter(|target| !target.fault.stays_up) {

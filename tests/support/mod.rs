@@ -193,7 +193,13 @@ pub(crate) fn http(
         .write_all(format!("{request}\r\n{body}").as_bytes())
         .unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok();
+    let mut piece = [0; 16_384];
+    // Some servers close a connection seconds after the answer.
+    while !is_whole(&answer)
+        && let Ok(read @ 1..) = stream.read(&mut piece)
+    {
+        answer.extend_from_slice(&piece[..read]);
+    }
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
     if let Some(end) = end
         && String::from_utf8_lossy(&answer[..end])
@@ -281,6 +287,19 @@ impl Jaeger {
             (status == 200 && found.len() >= spans).then_some(found)
         })
     }
+}
+
+/// Whether as much of an answer is there as its head says; without a length nobody knows.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    let length: Option<usize> = length.and_then(|length| length.trim().parse().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }
 
 /// Go answers long bodies in chunks.
