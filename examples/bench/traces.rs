@@ -267,7 +267,8 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
         Ok(())
     })?;
     time("services", |_| {
-        Ok(drop(reader.services().map_err(String::from)?))
+        reader.services().map_err(String::from)?;
+        Ok(())
     })?;
     let status = std::fs::read_to_string("/proc/self/status")?;
     for line in status
@@ -361,7 +362,7 @@ fn span(request: u64, n: u64, at: SystemTime) -> Span {
     let start = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64 + n * 1_000_000;
     let tools = ["weather.get", "calendar.list", "search", "files.read"];
     let tool = tools[(n % 4) as usize];
-    let failed = n % 50 == 0;
+    let failed = n.is_multiple_of(50);
     Span {
         trace_id: trace.0.to_vec(),
         span_id: (request * BATCH + n + 1).to_be_bytes().to_vec(),

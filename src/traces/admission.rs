@@ -217,8 +217,8 @@ impl<'e> Admission<'e> {
             let (rule, tells_outcome) = self.rules.of(key);
             match rule {
                 Rule::Content | Rule::Credential => return false,
-                Rule::Url => change(value, |url| privacy::without_credentials(url)),
-                Rule::Query => change(value, |query| privacy::query_without_credentials(query)),
+                Rule::Url => change(value, privacy::without_credentials),
+                Rule::Query => change(value, privacy::query_without_credentials),
                 Rule::Keep => {}
             }
             tells |= tells_outcome;
