@@ -13,6 +13,8 @@
 //!                                                         └── report and the commands read from here
 //! ```
 //!
+//! What MCP servers send of their own spans is received and kept by `traces`, which `correlate` and the commands ask.
+//!
 //! Notices go from the store by `alert` to the channels, and what becomes of them goes back there.
 //!
 //! What must stay true:

@@ -208,8 +208,8 @@ pub fn is_mcp(span: &impl Attributed) -> bool {
 /// The JSON-RPC method, in the protocol's own word where it is known: `tools/call`.
 pub fn method(span: &impl Attributed) -> Option<Cow<'_, str>> {
     let said = first(span, &["mcp.method.name", "mcp.method", "rpc.method"]);
-    if let Some(said) = said.filter(|said| said.as_ref() != "") {
-        return Some(said);
+    if said.is_some() {
+        return said;
     }
     let word = first(span, &["mcp.operation", "mcp.type", "heimdall.span_kind"])
         .map(Cow::into_owned)
@@ -313,5 +313,105 @@ pub(super) fn kind_of_number(number: u8) -> RecordedKind {
         4 => RecordedKind::Producer,
         5 => RecordedKind::Consumer,
         _ => RecordedKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a span of some name and attributes says: outcome, method, tool, session, and its role.
+    fn said(name: &str, status: u8, attributes: &[(&str, &str)]) -> [String; 5] {
+        let attribute = |(key, value): &(&str, &str)| RawAttribute {
+            key: Cow::Owned((*key).to_owned()),
+            value: match *value {
+                "true" => RawValue::Bool(true),
+                "false" => RawValue::Bool(false),
+                text => RawValue::Text(Cow::Owned(text.to_owned())),
+            },
+        };
+        let raw = RawSpan {
+            name: Cow::Owned(name.to_owned()),
+            status,
+            attributes: attributes.iter().map(attribute).collect(),
+            ..RawSpan::default()
+        };
+        let span = WithResource {
+            span: &raw,
+            resource: &[],
+        };
+        let text = |said: Option<Cow<'_, str>>| said.unwrap_or_default().into_owned();
+        [
+            outcome(&span).as_str().to_owned(),
+            text(method(&span)),
+            text(tool(&span)),
+            text(session(&span)),
+            role(&span).unwrap_or_default(),
+        ]
+    }
+
+    #[test]
+    fn every_naming_says_the_same() {
+        let semantic = [
+            ("mcp.method.name", "tools/call"),
+            ("gen_ai.tool.name", "weather"),
+            ("gen_ai.operation.name", "execute_tool"),
+            ("mcp.session.id", "s"),
+        ];
+        let guide = [
+            ("mcp.operation", "tool_call"),
+            ("mcp.tool_name", "weather"),
+            ("mcp.session_id", "s"),
+        ];
+        let devtools = [
+            ("mcp.operation", "tool.execute"),
+            ("mcp.tool.name", "weather"),
+            ("mcp.session.id", "s"),
+            ("mcp.tool.result.success", "false"),
+        ];
+        let heimdall = [
+            ("mcp.type", "tool"),
+            ("heimdall.session_id", "s"),
+            ("heimdall.status", "TIMEOUT"),
+        ];
+        let inference = [
+            ("openinference.span.kind", "TOOL"),
+            ("tool.name", "weather"),
+            ("session.id", "s"),
+        ];
+        let expected = ["error", "tools/call", "weather", "s", "tool"];
+        assert_eq!(said("tools/call weather", 2, &semantic), expected);
+        assert_eq!(said("mcp.tool_call", 2, &guide), expected);
+        assert_eq!(said("mcp.tool.execute", 0, &devtools), expected);
+        assert_eq!(said("weather", 0, &heimdall), expected);
+        assert_eq!(
+            said("weather", 2, &inference),
+            ["error", "", "weather", "s", "tool"]
+        );
+        assert_eq!(said("GET /", 0, &[]), ["ok", "", "", "", ""]);
+    }
+
+    #[test]
+    fn what_a_guardrail_stopped_is_blocked_and_not_an_error() {
+        for attributes in [
+            ("guardrail.outcome", "block"),
+            ("highflame.status", "Blocked"),
+            ("security.action", "block"),
+        ] {
+            assert_eq!(said("tools/call", 2, &[attributes])[0], "blocked");
+        }
+        for (key, value) in [
+            ("guardrail.outcome", "allow"),
+            ("mcp.tool.result.success", "true"),
+            ("mcp.tool.result.error", ""),
+            ("heimdall.status", "OK"),
+        ] {
+            assert_eq!(said("tools/call", 0, &[(key, value)])[0], "ok", "{key}");
+            assert!(tells_outcome(key), "{key}");
+        }
+        assert_eq!(
+            said("a", 0, &[("heimdall.status", "CANCELLED")])[0],
+            "error"
+        );
     }
 }

@@ -39,14 +39,31 @@ impl Index {
         &self.connection
     }
 
+    /// Asks all questions of one state of the file: blocks that are merged meanwhile are neither missed nor seen twice.
+    pub(super) fn at_once<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.connection.execute_batch("BEGIN")?;
+        let answer = self.refresh().and_then(|()| ask(self));
+        let ended = self.connection.execute_batch("COMMIT");
+        answer.and_then(|answer| ended.map(|()| answer))
+    }
+
     /// Looks which blocks there are now.
-    pub(super) fn refresh(&mut self) -> rusqlite::Result<()> {
+    fn refresh(&mut self) -> rusqlite::Result<()> {
+        // The first look at the file is what fixes its state.
+        self.connection
+            .prepare_cached("SELECT 1 FROM fact")?
+            .exists([])?;
         let version = self
             .connection
             .pragma_query_value(None, "data_version", |row| row.get(0))?;
         if self.version == Some(version) {
             return Ok(());
         }
+        // Until it is known again, whatever happens on the way.
+        self.version = None;
         let mut gone: BTreeMap<i64, Head> = std::mem::take(&mut self.heads);
         let mut numbers = self.connection.prepare_cached("SELECT id FROM block")?;
         let mut one = self

@@ -20,10 +20,13 @@ pub(super) struct RawSpan<'a> {
     pub(super) message: Cow<'a, str>,
     pub(super) attributes: Vec<RawAttribute<'a>>,
     pub(super) events: Vec<RawEvent<'a>>,
-    pub(super) links: Vec<([u8; 16], [u8; 8])>,
+    pub(super) links: Vec<RawLink>,
     /// Attributes, events and links that were left out.
     pub(super) dropped: u32,
 }
+
+/// Trace and span.
+pub(super) type RawLink = ([u8; 16], [u8; 8]);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RawAttribute<'a> {

@@ -190,15 +190,13 @@ impl Reader {
             let Some(Open { index, .. }) = open.as_mut() else {
                 return Ok(nothing);
             };
-            index.refresh()?;
-            ask(index)
+            index.at_once(ask)
         })();
         answer.map_err(|error| {
-            if file::is_damage(&error) {
-                *open = None;
-                if let Some(intake) = &self.intake {
-                    intake.tell_damage();
-                }
+            // A fresh look is best, whatever it was.
+            *open = None;
+            if let (true, Some(intake)) = (file::is_damage(&error), &self.intake) {
+                intake.tell_damage();
             }
             Text::new(format!(
                 "cannot read the traces in {}: {error}",

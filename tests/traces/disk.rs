@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, SystemTime};
 
 use mcpprobe::model::Window;
-use mcpprobe::traces::{ForwardSettings, Reader};
+use mcpprobe::traces::{ForwardSettings, Reader, TraceFilter};
 use prost::Message;
 use reqwest::header::HeaderMap;
 use rusqlite::Connection;
@@ -176,6 +176,36 @@ async fn the_oldest_go_when_there_are_too_many() {
         from: now - Duration::from_secs(3_600),
         to: now
     }));
+}
+
+/// Blocks are merged, and what was in the small ones is in others then.
+#[tokio::test]
+async fn a_stored_trace_is_there_at_any_time() {
+    let rig = Rig::start();
+    rig.put("good", vec![span(7, 1)]).await;
+    assert_eq!(rig.trace(7).len(), 1);
+    let reader = rig.store.reader();
+    let other = Reader::open(&rig.path);
+    let id = mcpprobe::model::TraceId(7u128.to_be_bytes());
+    for n in 0..80u64 {
+        let spans = (0..500).map(|i| span(100 + u128::from(n), n * 500 + i + 1));
+        rig.put("many", spans.collect()).await;
+        for reader in [&reader, &other] {
+            assert_eq!(reader.trace(id).unwrap().len(), 1);
+            assert_eq!(reader.list(&service("good"), 5).unwrap().traces.len(), 1);
+        }
+    }
+    rig.store.flush();
+    let stats = reader.stats().unwrap();
+    assert_eq!(stats.spans, 40_001);
+    assert_eq!(other.stats().unwrap(), stats);
+}
+
+fn service(name: &str) -> TraceFilter {
+    TraceFilter {
+        service: Some(name.to_owned()),
+        ..TraceFilter::default()
+    }
 }
 
 /// A copy of the file as it is while somebody writes is what a kill leaves behind.

@@ -44,11 +44,7 @@ impl Case {
     }
 
     /// One that is taken, but for some of its spans.
-    fn taken(
-        name: &'static str,
-        rejected: i64,
-        spans: Vec<opentelemetry_proto::tonic::trace::v1::Span>,
-    ) -> Self {
+    fn taken(name: &'static str, rejected: i64, spans: Vec<Span>) -> Self {
         let kept = spans.len() - usize::try_from(rejected).unwrap();
         Self {
             rejected,
@@ -113,18 +109,22 @@ fn cases() -> Vec<Case> {
         content_type: JSON,
         ..Case::refused("JSON without end", 400, "[".repeat(1_000_000).into_bytes())
     });
-    cases.extend(spans());
+    cases.extend(wrong_spans());
+    cases.extend(large_spans());
     cases
 }
 
-/// Requests that are requests.
-#[expect(clippy::too_many_lines, reason = "a list of cases")]
-fn spans() -> Vec<Case> {
-    let changed = |change: &dyn Fn(&mut opentelemetry_proto::tonic::trace::v1::Span)| {
-        let mut changed = span(WITHIN, 2);
-        change(&mut changed);
-        vec![span(WITHIN, 1), changed]
-    };
+type Span = opentelemetry_proto::tonic::trace::v1::Span;
+
+/// A good span and another one that is not.
+fn changed(change: &dyn Fn(&mut Span)) -> Vec<Span> {
+    let mut changed = span(WITHIN, 2);
+    change(&mut changed);
+    vec![span(WITHIN, 1), changed]
+}
+
+/// Ids, parents and times that cannot be.
+fn wrong_spans() -> Vec<Case> {
     let year = |years: u64| years * 31_556_952_000_000_000;
     let mut cycle = vec![span(WITHIN, 1), span(WITHIN, 2), span(WITHIN, 3)];
     for (index, parent) in [2u64, 1, 3].into_iter().enumerate() {
@@ -170,6 +170,12 @@ fn spans() -> Vec<Case> {
             1,
             changed(&|s| s.start_time_unix_nano = u64::MAX),
         ),
+    ]
+}
+
+/// More than anybody needs.
+fn large_spans() -> Vec<Case> {
+    vec![
         Case::taken(
             "a million attributes",
             0,

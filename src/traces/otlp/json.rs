@@ -13,11 +13,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue as RawJson;
 
 use super::nested::JsonText;
-use super::{Ids, Undecodable};
+use super::Undecodable;
 use crate::traces::admission::{Admission, Rejection};
 use crate::traces::block::Origin;
 use crate::traces::limits;
-use crate::traces::raw::{RawAttribute, RawEvent, RawSpan, RawValue};
+use crate::traces::raw::{RawAttribute, RawEvent, RawLink, RawSpan, RawValue};
 
 /// Lets in the spans of an `ExportTraceServiceRequest`.
 pub(in crate::traces) fn read(
@@ -288,7 +288,7 @@ fn events<'a>(
 }
 
 /// A link to nowhere is none.
-fn links(list: Capped<Link<'_>>, dropped: &mut u32) -> Result<Vec<Ids>, Undecodable> {
+fn links(list: Capped<Link<'_>>, dropped: &mut u32) -> Result<Vec<RawLink>, Undecodable> {
     *dropped = dropped.saturating_add(list.surplus);
     let mut links = Vec::with_capacity(list.kept.len());
     for link in list.kept {

@@ -7,9 +7,6 @@ pub(super) mod json;
 mod nested;
 pub(super) mod protobuf;
 
-/// A link: a trace and a span.
-type Ids = ([u8; 16], [u8; 8]);
-
 /// Why the bytes are no request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Undecodable(pub(super) String);

@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 
 use super::nested::JsonText;
-use super::{Ids, Undecodable};
+use super::Undecodable;
 use crate::traces::admission::{Admission, Rejection};
 use crate::traces::block::Origin;
 use crate::traces::cursor::Cursor;
 use crate::traces::limits;
-use crate::traces::raw::{RawAttribute, RawEvent, RawSpan, RawValue};
+use crate::traces::raw::{RawAttribute, RawEvent, RawLink, RawSpan, RawValue};
 
 /// Lets in the spans of an `ExportTraceServiceRequest`.
 pub(in crate::traces) fn read(
@@ -157,7 +157,7 @@ fn read_event<'a>(bytes: &'a [u8], dropped: &mut u32) -> Result<RawEvent<'a>, Un
 }
 
 /// A link to nowhere is none.
-fn read_link(bytes: &[u8]) -> Result<Option<Ids>, Undecodable> {
+fn read_link(bytes: &[u8]) -> Result<Option<RawLink>, Undecodable> {
     let (mut trace_id, mut span_id) = (&[][..], &[][..]);
     let mut cursor = Cursor(bytes);
     while let Some((number, field)) = next(&mut cursor)? {
