@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use mcpprobe::model::Window;
 use mcpprobe::traces::{ForwardSettings, Reader, TraceFilter};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
 use reqwest::header::HeaderMap;
 use rusqlite::Connection;
+use tonic_types::StatusExt;
 
 use super::rig::{Options, PROTOBUF, Rig, attribute, request, span, text};
 use crate::store::{on_a_small_disk, small_disk};
@@ -50,6 +52,15 @@ async fn who_sends_more_than_can_be_written_is_told_to_come_again() {
     let lock = Connection::open(&rig.path).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let taken = send_until_turned_away(&rig).await;
+    let endpoint = format!("http://{}", rig.receiver.grpc.unwrap());
+    let mut grpc = TraceServiceClient::connect(endpoint).await.unwrap();
+    let refused = grpc
+        .export(request("good", vec![span(7, 1)]))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    let again = refused.get_details_retry_info().unwrap().retry_delay;
+    assert_eq!(again, Some(Duration::from_secs(2)));
     lock.execute_batch("COMMIT").unwrap();
     eventually("room", || {
         rig.store.flush();
