@@ -12,8 +12,8 @@ use serde::de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue as RawJson;
 
-use super::nested::JsonText;
 use super::Undecodable;
+use super::nested::JsonText;
 use crate::traces::admission::{Admission, Rejection};
 use crate::traces::block::Origin;
 use crate::traces::limits;

@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::nested::JsonText;
 use super::Undecodable;
+use super::nested::JsonText;
 use crate::traces::admission::{Admission, Rejection};
 use crate::traces::block::Origin;
 use crate::traces::cursor::Cursor;
