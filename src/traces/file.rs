@@ -20,7 +20,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Who looks whether somebody writes holds the lock for a moment; who starts just then waits this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Most of it is blocks of some 100 KB: large pages make fewer of them (measured: a tenth of the CPU of writing).
+/// Most of it is blocks of some 100 KB: with large pages there are fewer to be kept book of.
 const PAGE_SIZE: i32 = 16_384;
 
 /// Times are nanoseconds since the epoch. Bytes stand apart from what is known of them, so that a look at all blocks

@@ -1,6 +1,7 @@
 //! Protobuf, read where it lies: no string is copied before it is in a block.
 //!
-//! Our own reader because decoding is what ingestion spends its time on: see the measurement in `examples/bench`.
+//! Our own reader because of what `examples/bench` measures: prost alone takes 2.4 µs a span to decode one of twelve
+//! attributes, everything from the socket to the file takes 3.0 µs with this one.
 
 use std::borrow::Cow;
 
