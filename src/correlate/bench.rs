@@ -49,6 +49,23 @@ impl<'e> Bench<'e> {
         }
     }
 
+    /// Whether the server was at work for at least a quarter of a failed probe.
+    pub(super) fn took_most_of(&self, probe: &FailedProbe) -> bool {
+        let of_probe = |span: &&&ServerSpan| span.trace_id == probe.trace_id;
+        let own: Vec<_> = self.spans.iter().filter(of_probe).collect();
+        let is_below_another = |span: &ServerSpan| {
+            own.iter()
+                .any(|other| span.ancestors.contains(&other.span_id))
+        };
+        let at_work: Duration = own
+            .iter()
+            .filter(|span| !is_below_another(span))
+            .map(|span| span.duration)
+            .sum();
+        let whole = probe.ended_at.duration_since(probe.started_at);
+        at_work * 4 >= whole.unwrap_or_default()
+    }
+
     pub(super) fn first_failure(&self) -> Option<SystemTime> {
         self.evidence.failed.first().map(|probe| probe.started_at)
     }
