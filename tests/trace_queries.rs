@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message;
 use serde_json::Value;
 
-use crate::support::{mcpprobe, run};
+use crate::support::{Demo, Watch, eventually, free_port, http, mcpprobe, run};
 
 const WEATHER: &str = "0af7651916cd43dd8448eb211c80319c";
 const FILES: &str = "1bf7651916cd43dd8448eb211c80319c";
@@ -474,4 +474,53 @@ fn our_own_api_lists_shows_and_counts() {
     }
     let reader = Reader::open(&kept.folder.path().join("spans.db"));
     assert!(answer(&reader, "/api/nothing", "", SystemTime::now()).is_none());
+}
+
+/// Under `watch`: spans come in, questions are answered, and who has an alert of their own is told whose fault it is.
+#[test]
+fn a_watch_answers_at_the_port_at_which_it_receives() {
+    let demo = Demo::start("asked-mcp", None);
+    let port = free_port();
+    let watch = Watch::start(&format!(
+        r#"
+        [defaults]
+        every = "1s"
+        [[server]]
+        name = "asked"
+        url = "{}"
+        [traces]
+        otlp_http = "127.0.0.1:{port}"
+        otlp_grpc = "off"
+        token = "s3cret"
+        "#,
+        demo.url()
+    ));
+    watch.until_state("asked", "up");
+    let token = [("Authorization", "Bearer s3cret")];
+    let services = eventually("our own spans", || {
+        let (status, body) = http("GET", port, "/api/services", &token, "");
+        assert_eq!(status, 200, "{body}");
+        let services: Value = serde_json::from_str(&body).unwrap();
+        (services["data"] != serde_json::json!([])).then_some(services)
+    });
+    assert_eq!(services["data"], serde_json::json!(["mcpprobe"]));
+    assert_eq!(http("GET", port, "/api/services", &[], "").0, 401);
+    assert_eq!(http("DELETE", port, "/api/services", &token, "").0, 405);
+    assert_eq!(http("GET", port, "/api/nothing", &token, "").0, 404);
+    let at = humantime::format_rfc3339_seconds(SystemTime::now() - Duration::from_secs(1));
+    let alert = format!(r#"{{"server": "asked", "at": "{at}"}}"#);
+    let (status, body) = http("POST", port, "/api/correlate", &token, &alert);
+    assert_eq!(status, 200, "{body}");
+    let verdict: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(verdict["server"], "asked");
+    assert_eq!(verdict["backend"], "embedded");
+    assert_eq!(verdict["verdict"], "not_instrumented", "{verdict:#}");
+    for wrong in [
+        "",
+        "{}",
+        r#"{"server": "nobody", "at": "2026-01-01T00:00:00Z"}"#,
+    ] {
+        let (status, body) = http("POST", port, "/api/correlate", &token, wrong);
+        assert_eq!(status, 400, "{body}");
+    }
 }
