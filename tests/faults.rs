@@ -21,21 +21,25 @@ use fault::{Fault, Kind};
 use network::{Network, in_a_network_of_our_own};
 
 #[test]
+#[ignore = "two minutes of 60 real servers, which want the machine for themselves: tests/run faults"]
 fn every_verdict_on_every_fault_is_right_with_the_embedded_backend() {
     every_verdict_is_right(Kind::Embedded);
 }
 
 #[test]
+#[ignore = "two minutes of 60 real servers, which want the machine for themselves: tests/run faults"]
 fn every_verdict_on_every_fault_is_right_with_jaeger() {
     every_verdict_is_right(Kind::Jaeger);
 }
 
 #[test]
+#[ignore = "two minutes of 60 real servers, which want the machine for themselves: tests/run faults"]
 fn every_verdict_on_every_fault_is_right_with_zipkin() {
     every_verdict_is_right(Kind::Zipkin);
 }
 
 #[test]
+#[ignore = "two minutes of 60 real servers, which want the machine for themselves: tests/run faults"]
 fn every_verdict_on_every_fault_is_right_with_tempo() {
     every_verdict_is_right(Kind::Tempo);
 }

@@ -37,7 +37,12 @@ pub(super) fn in_a_network_of_our_own(test: impl FnOnce(&Network)) {
     let output = Command::new("unshare")
         .arg("-rn")
         .arg(std::env::current_exe().unwrap())
-        .args([thread.name().unwrap(), "--exact", "--nocapture"])
+        .args([
+            thread.name().unwrap(),
+            "--exact",
+            "--nocapture",
+            "--include-ignored",
+        ])
         .env(INSIDE, &done)
         .stdin(Stdio::null())
         .output()
