@@ -44,7 +44,8 @@ enum Job {
 struct Counts {
     dropped_probes: AtomicU64,
     dropped_spans: AtomicU64,
-    warned: AtomicBool,
+    /// Of the receiver, and of the backend of this process: one that works must not make the other's news new again.
+    warned: [AtomicBool; 2],
 }
 
 /// The way into the embedded trace backend of this process; answers whether there was room.
@@ -195,7 +196,12 @@ impl Worker {
                 true => Ok(()),
                 false => Err(Text::from("too many of them wait there")),
             };
-            self.judge(done, spans, "the embedded trace backend");
+            self.judge(
+                done,
+                spans,
+                "the embedded trace backend",
+                &self.counts.warned[1],
+            );
         }
         if self.batch.is_empty() {
             return;
@@ -204,24 +210,24 @@ impl Worker {
         if let Some(exporter) = &mut self.exporter {
             let spans = batch.len();
             let (done, shown) = (exporter.export(batch).await, exporter.shown());
-            self.judge(done, spans, &shown);
+            self.judge(done, spans, &shown, &self.counts.warned[0]);
         }
     }
 
-    fn judge(&self, done: Result<(), Text>, spans: usize, receiver: &str) {
+    fn judge(&self, done: Result<(), Text>, spans: usize, receiver: &str, warned: &AtomicBool) {
         let spans = u64::try_from(spans).unwrap_or(u64::MAX);
         if let Err(error) = done {
             self.counts
                 .dropped_spans
                 .fetch_add(spans, Ordering::Relaxed);
             // Once: an exporter that is down for a day is one piece of news.
-            if !self.counts.warned.swap(true, Ordering::Relaxed) {
+            if !warned.swap(true, Ordering::Relaxed) {
                 (self.warn)(&format!(
                     "spans cannot be exported to {receiver}, they are dropped until it takes them again: {error}"
                 ));
             }
         } else {
-            self.counts.warned.store(false, Ordering::Relaxed);
+            warned.store(false, Ordering::Relaxed);
         }
     }
 }
