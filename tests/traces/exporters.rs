@@ -1,5 +1,6 @@
-//! The Rust SDK's own exporters, and our own spans without one.
+//! The exporters of five SDKs, and our own spans without one.
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -18,6 +19,7 @@ use opentelemetry_sdk::trace::{
 };
 
 use super::rig::Rig;
+use crate::support::{cache, here};
 
 /// Spans as the SDK hands them over.
 #[derive(Clone, Debug, Default)]
@@ -84,10 +86,12 @@ fn check(rig: &Rig, id: TraceId, service: &str) {
     assert_eq!(convention::outcome(child), Outcome::Error);
     assert_eq!(convention::session(call).unwrap(), "session-1");
     assert_eq!(convention::method(call).unwrap(), "tools/call");
-    let kept: Vec<_> = call.attributes.iter().map(|a| a.key.as_str()).collect();
+    let mut kept: Vec<_> = call.attributes.iter().map(|a| a.key.as_str()).collect();
+    // Java sorts them.
+    kept.sort_unstable();
     let expected = [
-        "mcp.method.name",
         "gen_ai.tool.name",
+        "mcp.method.name",
         "mcp.session.id",
         "url.full",
     ];
@@ -127,8 +131,77 @@ async fn export(exporter: SpanExporter, rig: &Rig) {
     check(rig, id, "weather-mcp");
 }
 
+/// Has a program of `tests/exporters` send its call of a tool to each port, plain and gzipped.
+fn exported_by(command: impl Fn() -> Command, json: bool) {
+    let rig = Rig::start();
+    let grpc = format!("http://{}", rig.receiver.grpc.unwrap());
+    let mut ways = vec![("http/protobuf", rig.url()), ("grpc", grpc)];
+    if json {
+        ways.push(("http/json", rig.url()));
+    }
+    for (protocol, endpoint) in ways {
+        for compression in [None, Some("gzip")] {
+            let mut command = command();
+            // Python knows no word for none.
+            if let Some(compression) = compression {
+                command.env("OTEL_EXPORTER_OTLP_COMPRESSION", compression);
+            }
+            let output = command
+                .env("OTEL_SERVICE_NAME", "weather-mcp")
+                .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+                .env("OTEL_METRICS_EXPORTER", "none")
+                .env("OTEL_LOGS_EXPORTER", "none")
+                .output()
+                .unwrap();
+            let printed = String::from_utf8_lossy(&output.stdout);
+            let id: TraceId = printed.trim().parse().unwrap_or_else(|error| {
+                panic!("{protocol}, {compression:?}: {error:?}, {output:?}")
+            });
+            check(&rig, id, "weather-mcp");
+        }
+    }
+    assert!(rig.warnings().is_empty(), "{:?}", rig.warnings());
+}
+
+#[test]
+fn python() {
+    let program = || {
+        let mut command = Command::new(cache().join("exporter-python/bin/python"));
+        command.arg(here("exporters/python/exporter.py"));
+        command
+    };
+    exported_by(program, false);
+}
+
+#[test]
+fn node() {
+    let program = || {
+        let mut command = Command::new("node");
+        command.arg(cache().join("exporter-node/exporter.mjs"));
+        command
+    };
+    exported_by(program, true);
+}
+
+#[test]
+fn go() {
+    exported_by(|| Command::new(cache().join("exporter-go/server")), false);
+}
+
+#[test]
+fn java() {
+    let program = || {
+        let mut command = Command::new("java");
+        command.arg("-cp").arg(cache().join("exporter-java/*"));
+        command.arg(here("exporters/java/Exporter.java"));
+        command
+    };
+    exported_by(program, false);
+}
+
 #[tokio::test]
-async fn http() {
+async fn rust_over_http() {
     let rig = Rig::start();
     for compression in [None, Some(Compression::Gzip)] {
         let mut builder = SpanExporter::builder()
@@ -144,7 +217,7 @@ async fn http() {
 }
 
 #[tokio::test]
-async fn grpc() {
+async fn rust_over_grpc() {
     let rig = Rig::start();
     for compression in [None, Some(Compression::Gzip)] {
         let mut builder = SpanExporter::builder()
