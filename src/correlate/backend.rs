@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
+use futures_util::future::join_all;
 use url::Url;
 
 use super::asking::Asking;
@@ -47,29 +48,30 @@ pub struct Backend {
 pub(super) type Unavailable = Text;
 
 /// What one kind of backend knows how to answer.
+#[async_trait]
 pub(super) trait Api: Send + Sync {
     /// All spans of these traces; empty for those that there are not. `around` is when they were.
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>>;
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable>;
 
     /// The spans of `service` that started in `window`, and as far as the backend tells them the rest of their traces.
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>>;
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable>;
 
     /// Both at once, for a backend whose questions are counted. `None` where one has to be asked after the other.
-    fn both<'a>(
-        &'a self,
-        _question: Question<'a>,
-        _asking: &'a Asking,
-    ) -> Option<BoxFuture<'a, Result<Answer, Unavailable>>> {
+    async fn both(
+        &self,
+        _question: Question<'_>,
+        _asking: &Asking,
+    ) -> Option<Result<Answer, Unavailable>> {
         None
     }
 
@@ -79,17 +81,17 @@ pub(super) trait Api: Send + Sync {
     }
 
     /// Which of these traces, known by their ids, a search sees by now; `None` where it sees all that asking by id sees.
-    fn searchable<'a>(
-        &'a self,
-        _ids: &'a [TraceId],
+    async fn searchable(
+        &self,
+        _ids: &[TraceId],
         _around: Window,
-        _asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Option<BTreeSet<TraceId>>, Unavailable>> {
-        Box::pin(async { Ok(None) })
+        _asking: &Asking,
+    ) -> Result<Option<BTreeSet<TraceId>>, Unavailable> {
+        Ok(None)
     }
 
     /// Whether it answers at all, for when there is nothing else to ask.
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>>;
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable>;
 
     /// Whether it stands in the prober's own network: then that it has our spans says nothing of the network.
     fn shares_our_network(&self) -> bool {
@@ -98,13 +100,13 @@ pub(super) trait Api: Send + Sync {
 
     /// How many spans it was *sent* in `window` by others than us (`OWN_SCOPE`) and this service; `None` where it cannot
     /// say. Asked only of one that shares our network.
-    fn heard_others<'a>(
-        &'a self,
+    async fn heard_others(
+        &self,
         _window: Window,
-        _except: Option<&'a ServiceName>,
-        _asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Option<usize>, Unavailable>> {
-        Box::pin(std::future::ready(Ok(None)))
+        _except: Option<&ServiceName>,
+        _asking: &Asking,
+    ) -> Result<Option<usize>, Unavailable> {
+        Ok(None)
     }
 
     /// Where a person sees the trace.
@@ -133,6 +135,18 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Of what was asked trace by trace: the spans of all, or nothing that can be believed.
+    pub(super) async fn of_each<T>(traces: impl Iterator<Item = T>) -> Result<Self, Unavailable>
+    where
+        T: Future<Output = Result<Vec<BackendSpan>, Unavailable>>,
+    {
+        let answers: Result<Vec<_>, _> = join_all(traces).await.into_iter().collect();
+        Ok(Self {
+            spans: answers?.into_iter().flatten().collect(),
+            ..Self::default()
+        })
+    }
+
     /// The traces in which `service` has a span that started in `window`: what a backend was asked in coarser units, or
     /// without a window at all.
     pub(super) fn within(mut self, service: &str, window: Window) -> Self {

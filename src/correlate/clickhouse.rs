@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -109,41 +109,36 @@ fn read<T: serde::de::DeserializeOwned>(reply: &Reply) -> Result<Vec<T>, Unavail
     Ok(page.data)
 }
 
+#[async_trait]
 impl Api for ClickHouse {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let ids: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
-            let ids = ("param_ids", format!("[{}]", ids.join(",")));
-            let condition = "TraceId IN {ids:Array(String)}";
-            self.spans(condition, with_margin(around), &[ids], asking)
-                .await
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let ids: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
+        let ids = ("param_ids", format!("[{}]", ids.join(",")));
+        let condition = "TraceId IN {ids:Array(String)}";
+        self.spans(condition, with_margin(around), &[ids], asking)
+            .await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let name = ("param_service", escaped(&service.name));
-            let condition = "ServiceName = {service:String}";
-            self.spans(condition, window, &[name], asking).await
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let name = ("param_service", escaped(&service.name));
+        let condition = "ServiceName = {service:String}";
+        self.spans(condition, window, &[name], asking).await
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let url = self.http.url("")?;
-            let query = format!("SELECT 1 FROM {} LIMIT 1 FORMAT JSON", self.table);
-            read::<Value>(&self.http.post_text(url, query, asking).await?).map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let url = self.http.url("")?;
+        let query = format!("SELECT 1 FROM {} LIMIT 1 FORMAT JSON", self.table);
+        read::<Value>(&self.http.post_text(url, query, asking).await?).map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

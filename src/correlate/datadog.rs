@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -132,62 +132,53 @@ impl Found {
     }
 }
 
+#[async_trait]
 impl Api for Datadog {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let found = self
-                .find(&of_traces(ids), widened(around), MAX_PAGES, asking)
-                .await?;
-            found.answer(ids, None, Coverage::Full, "our probes' traces")
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let found = self
+            .find(&of_traces(ids), widened(around), MAX_PAGES, asking)
+            .await?;
+        found.answer(ids, None, Coverage::Full, "our probes' traces")
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let coverage = kept(window, SystemTime::now());
-            let found = self
-                .find(&of_service(service), window, MAX_PAGES, asking)
-                .await?;
-            found.answer(&[], Some(service), coverage, &service.name)
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let coverage = kept(window, SystemTime::now());
+        let found = self
+            .find(&of_service(service), window, MAX_PAGES, asking)
+            .await?;
+        found.answer(&[], Some(service), coverage, &service.name)
     }
 
-    fn both<'a>(
-        &'a self,
-        question: Question<'a>,
-        asking: &'a Asking,
-    ) -> Option<BoxFuture<'a, Result<Answer, Unavailable>>> {
-        Some(Box::pin(async move {
-            let Question { ids, service, .. } = question;
-            let coverage = kept(question.since, SystemTime::now());
-            let query = format!("{} OR {}", of_service(service), of_traces(ids));
-            // One page only: what does not fit has to be asked for in another way.
-            let found = self
-                .find(&query, widened(question.whole), 1, asking)
-                .await?;
-            found.answer(ids, Some(service), coverage, &service.name)
-        }))
+    async fn both(
+        &self,
+        question: Question<'_>,
+        asking: &Asking,
+    ) -> Option<Result<Answer, Unavailable>> {
+        let Question { ids, service, .. } = question;
+        let coverage = kept(question.since, SystemTime::now());
+        let query = format!("{} OR {}", of_service(service), of_traces(ids));
+        // One page only: what does not fit has to be asked for in another way.
+        let found = self.find(&query, widened(question.whole), 1, asking).await;
+        Some(found.and_then(|found| found.answer(ids, Some(service), coverage, &service.name)))
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let now = SystemTime::now();
-            let last_minute = Window {
-                from: now - Duration::from_secs(60),
-                to: now,
-            };
-            self.find("*", last_minute, 1, asking).await.map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let now = SystemTime::now();
+        let last_minute = Window {
+            from: now - Duration::from_secs(60),
+            to: now,
+        };
+        self.find("*", last_minute, 1, asking).await.map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

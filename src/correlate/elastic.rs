@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use serde_json::json;
 
 use super::asking::Asking;
@@ -55,52 +55,49 @@ impl Elastic {
     }
 }
 
+#[async_trait]
 impl Api for Elastic {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            // In one kind of index `trace.id` is the field, in the other an alias of `trace_id`; a field that there is not
-            // matches nothing.
-            let filter = json!([
-                {"range": {"@timestamp": range(with_margin(around))}},
-                {"bool": {"minimum_should_match": 1, "should": [
-                    {"terms": {"trace.id": ids}},
-                    {"terms": {"trace_id": ids}},
-                ]}},
-                {"bool": {"must_not": {"term": {"processor.event": "metric"}}}},
-            ]);
-            let what = format!("{} traces by their ids", ids.len());
-            self.index.spans(filter, &what, read, asking).await
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        // In one kind of index `trace.id` is the field, in the other an alias of `trace_id`; a field that there is not
+        // matches nothing.
+        let filter = json!([
+            {"range": {"@timestamp": range(with_margin(around))}},
+            {"bool": {"minimum_should_match": 1, "should": [
+                {"terms": {"trace.id": ids}},
+                {"terms": {"trace_id": ids}},
+            ]}},
+            {"bool": {"must_not": {"term": {"processor.event": "metric"}}}},
+        ]);
+        let what = format!("{} traces by their ids", ids.len());
+        self.index.spans(filter, &what, read, asking).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let filter = json!([
-                {"range": {"@timestamp": range(window)}},
-                {"bool": {"minimum_should_match": 1, "should": [
-                    {"term": {"service.name": &service.name}},
-                    {"term": {"resource.attributes.service.name": &service.name}},
-                ]}},
-                {"bool": {"must_not": {"term": {"processor.event": "metric"}}}},
-            ]);
-            let what = format!("spans of {} from {}", service.name, shown(window));
-            let answer = self.index.spans(filter, &what, read, asking).await?;
-            Ok(answer.within(&service.name, window))
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let filter = json!([
+            {"range": {"@timestamp": range(window)}},
+            {"bool": {"minimum_should_match": 1, "should": [
+                {"term": {"service.name": &service.name}},
+                {"term": {"resource.attributes.service.name": &service.name}},
+            ]}},
+            {"bool": {"must_not": {"term": {"processor.event": "metric"}}}},
+        ]);
+        let what = format!("spans of {} from {}", service.name, shown(window));
+        let answer = self.index.spans(filter, &what, read, asking).await?;
+        Ok(answer.within(&service.name, window))
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(self.index.answers(asking))
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        self.index.answers(asking).await
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

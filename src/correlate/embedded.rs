@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::asking::Asking;
 use super::backend::{Answer, Api, BackendSpan, Unavailable};
@@ -74,101 +74,93 @@ fn coverage(reader: &Reader, window: Window) -> Result<Coverage, Unavailable> {
     Ok(Coverage::RetentionFiltered(Text::new(why)))
 }
 
+#[async_trait]
 impl Api for Embedded {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         _around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let ids = ids.to_vec();
-            let shown: Vec<_> = ids.iter().map(TraceId::to_string).collect();
-            let query = format!("traces {}", shown.join(", "));
-            self.read(asking, query, move |reader| {
-                let mut spans = Vec::new();
-                for id in ids {
-                    spans.extend(reader.trace(id)?.iter().map(backend_span));
-                }
-                Ok(Answer {
-                    spans,
-                    ..Answer::default()
-                })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let ids = ids.to_vec();
+        let shown: Vec<_> = ids.iter().map(TraceId::to_string).collect();
+        let query = format!("traces {}", shown.join(", "));
+        self.read(asking, query, move |reader| {
+            let mut spans = Vec::new();
+            for id in ids {
+                spans.extend(reader.trace(id)?.iter().map(backend_span));
+            }
+            Ok(Answer {
+                spans,
+                ..Answer::default()
             })
-            .await
         })
+        .await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let name = service.name.clone();
-            let query = format!(
-                "spans of service {name} from {} to {}",
-                humantime::format_rfc3339_millis(window.from),
-                humantime::format_rfc3339_millis(window.to)
-            );
-            self.read(asking, query, move |reader| {
-                let found = reader.service_window(&name, window, SEARCH_LIMIT)?;
-                Ok(Answer {
-                    spans: found.spans.iter().map(backend_span).collect(),
-                    cut: found
-                        .truncated
-                        .then(|| Text::new(format!("{SEARCH_LIMIT} spans of {name}"))),
-                    coverage: coverage(reader, window)?,
-                })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let name = service.name.clone();
+        let query = format!(
+            "spans of service {name} from {} to {}",
+            humantime::format_rfc3339_millis(window.from),
+            humantime::format_rfc3339_millis(window.to)
+        );
+        self.read(asking, query, move |reader| {
+            let found = reader.service_window(&name, window, SEARCH_LIMIT)?;
+            Ok(Answer {
+                spans: found.spans.iter().map(backend_span).collect(),
+                cut: found
+                    .truncated
+                    .then(|| Text::new(format!("{SEARCH_LIMIT} spans of {name}"))),
+                coverage: coverage(reader, window)?,
             })
-            .await
         })
+        .await
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            self.read(asking, "completeness".to_owned(), |reader| {
-                reader.completeness().map(drop)
-            })
-            .await
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        self.read(asking, "completeness".to_owned(), |reader| {
+            reader.completeness().map(drop)
         })
+        .await
     }
 
     fn shares_our_network(&self) -> bool {
         true
     }
 
-    fn heard_others<'a>(
-        &'a self,
+    async fn heard_others(
+        &self,
         window: Window,
-        except: Option<&'a ServiceName>,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Option<usize>, Unavailable>> {
-        Box::pin(async move {
-            let except = except.map(|service| service.name.clone());
-            let query = format!(
-                "spans of other services from {} to {}",
-                humantime::format_rfc3339_millis(window.from),
-                humantime::format_rfc3339_millis(window.to)
-            );
-            self.read(asking, query, move |reader| {
-                let mut heard = 0;
-                for service in reader.services()? {
-                    // Who was last heard before it was not heard in it: most need not be looked for.
-                    let is_other = except.as_deref() != Some(service.name.as_str());
-                    if !is_other || service.last_seen < window.from {
-                        continue;
-                    }
-                    let found =
-                        reader.service_window(service.name.as_str(), window, HEARD_LIMIT)?;
-                    let others = |span: &&RecordedSpan| span.scope.as_str() != OWN_SCOPE;
-                    heard += found.spans.iter().filter(others).count();
+        except: Option<&ServiceName>,
+        asking: &Asking,
+    ) -> Result<Option<usize>, Unavailable> {
+        let except = except.map(|service| service.name.clone());
+        let query = format!(
+            "spans of other services from {} to {}",
+            humantime::format_rfc3339_millis(window.from),
+            humantime::format_rfc3339_millis(window.to)
+        );
+        self.read(asking, query, move |reader| {
+            let mut heard = 0;
+            for service in reader.services()? {
+                // Who was last heard before it was not heard in it: most need not be looked for.
+                let is_other = except.as_deref() != Some(service.name.as_str());
+                if !is_other || service.last_seen < window.from {
+                    continue;
                 }
-                Ok(Some(heard))
-            })
-            .await
+                let found = reader.service_window(service.name.as_str(), window, HEARD_LIMIT)?;
+                let others = |span: &&RecordedSpan| span.scope.as_str() != OWN_SCOPE;
+                heard += found.spans.iter().filter(others).count();
+            }
+            Ok(Some(heard))
         })
+        .await
     }
 
     /// There is a command for it, and no page.

@@ -23,8 +23,8 @@ impl Heard {
         everything: Option<Question<'_>>,
         asking: &Asking,
     ) -> Self {
-        let at_once = match everything.and_then(|question| api.both(question, asking)) {
-            Some(answer) => Some(answer.await),
+        let at_once = match everything {
+            Some(question) => api.both(question, asking).await,
             None => None,
         };
         match at_once {

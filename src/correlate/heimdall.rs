@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::{BoxFuture, join_all};
+use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
@@ -59,51 +59,43 @@ fn is_missing(reply: &Reply) -> bool {
         .is_ok_and(|refused| refused.error == "Trace not found")
 }
 
+#[async_trait]
 impl Api for Heimdall {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         _around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let answers = join_all(ids.iter().map(|id| self.trace(*id, asking))).await;
-            let answers: Result<Vec<_>, _> = answers.into_iter().collect();
-            Ok(Answer {
-                spans: answers?.into_iter().flatten().collect(),
-                ..Answer::default()
-            })
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        Answer::of_each(ids.iter().map(|id| self.trace(*id, asking))).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            // All of the project: it takes no other question.
-            let url = self.http.below(&["api", "traces", &self.project])?;
-            let reply = self.http.get(url, asking).await?;
-            let traces: Vec<HeimdallTrace> = reply.json()?;
-            let is_full = traces.len() >= KEPT;
-            let mut answer = Answer::default();
-            for trace in traces {
-                answer.spans.extend(trace.spans(&self.project)?);
-            }
-            let first = answer.spans.iter().map(|span| span.start).min();
-            if is_full && first.is_none_or(|first| first >= window.from) {
-                answer.cut = Some(Text::new(format!("the newest {KEPT} traces")));
-            } else if is_full {
-                // What was pushed out came before what is there, but need not have begun before it.
-                answer.coverage = Coverage::Sampled(Text::new(format!(
-                    "the newest {KEPT} traces of project {}",
-                    self.project
-                )));
-            }
-            Ok(answer.within(&service.name, window))
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        // All of the project: it takes no other question.
+        let url = self.http.below(&["api", "traces", &self.project])?;
+        let reply = self.http.get(url, asking).await?;
+        let traces: Vec<HeimdallTrace> = reply.json()?;
+        let is_full = traces.len() >= KEPT;
+        let mut answer = Answer::default();
+        for trace in traces {
+            answer.spans.extend(trace.spans(&self.project)?);
+        }
+        let first = answer.spans.iter().map(|span| span.start).min();
+        if is_full && first.is_none_or(|first| first >= window.from) {
+            answer.cut = Some(Text::new(format!("the newest {KEPT} traces")));
+        } else if is_full {
+            // What was pushed out came before what is there, but need not have begun before it.
+            answer.coverage = Coverage::Sampled(Text::new(format!(
+                "the newest {KEPT} traces of project {}",
+                self.project
+            )));
+        }
+        Ok(answer.within(&service.name, window))
     }
 
     fn service(&self, _service: Option<&ServiceName>) -> Option<ServiceName> {
@@ -113,12 +105,10 @@ impl Api for Heimdall {
         })
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let url = self.http.below(&["api", "projects"])?;
-            let reply = self.http.get(url, asking).await?;
-            reply.json::<Vec<Value>>().map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let url = self.http.below(&["api", "projects"])?;
+        let reply = self.http.get(url, asking).await?;
+        reply.json::<Vec<Value>>().map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -282,56 +282,49 @@ impl Honeycomb {
     }
 }
 
+#[async_trait]
 impl Api for Honeycomb {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
         let filters = json!([of_traces(ids)]);
-        Box::pin(async move {
-            self.spans(filters, false, None, widened(around), asking)
-                .await
-        })
+        self.spans(filters, false, None, widened(around), asking)
+            .await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
         let filters = json!([of_service(service)]);
-        Box::pin(async move {
-            let mut answer = self
-                .spans(filters, false, Some(service), window, asking)
-                .await?;
-            // It was asked in whole minutes.
-            answer.spans.retain(|span| window.holds(span.start));
-            Ok(answer)
-        })
+        let mut answer = self
+            .spans(filters, false, Some(service), window, asking)
+            .await?;
+        // It was asked in whole minutes.
+        answer.spans.retain(|span| window.holds(span.start));
+        Ok(answer)
     }
 
-    fn both<'a>(
-        &'a self,
-        question: Question<'a>,
-        asking: &'a Asking,
-    ) -> Option<BoxFuture<'a, Result<Answer, Unavailable>>> {
+    async fn both(
+        &self,
+        question: Question<'_>,
+        asking: &Asking,
+    ) -> Option<Result<Answer, Unavailable>> {
         let Question { ids, service, .. } = question;
         let filters = json!([of_service(service), of_traces(ids)]);
-        Some(Box::pin(async move {
-            let window = widened(question.whole);
-            self.spans(filters, true, Some(service), window, asking)
-                .await
-        }))
+        let window = widened(question.whole);
+        let answer = self.spans(filters, true, Some(service), window, asking);
+        Some(answer.await)
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let reply = self.http.get(self.http.url("1/auth")?, asking).await?;
-            read::<serde::de::IgnoredAny>(&reply).map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let reply = self.http.get(self.http.url("1/auth")?, asking).await?;
+        read::<serde::de::IgnoredAny>(&reply).map(drop)
     }
 
     fn link(&self, id: TraceId, at: SystemTime) -> Option<String> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::{BoxFuture, join_all};
+use async_trait::async_trait;
 use serde::Deserialize;
 use url::Url;
 
@@ -69,55 +69,44 @@ impl Jaeger {
     }
 }
 
+#[async_trait]
 impl Api for Jaeger {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         _around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let answers = join_all(ids.iter().map(|id| self.trace(*id, asking))).await;
-            let answers: Result<Vec<_>, _> = answers.into_iter().collect();
-            Ok(Answer {
-                spans: answers?.into_iter().flatten().collect(),
-                cut: None,
-                coverage: Coverage::Full,
-            })
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        Answer::of_each(ids.iter().map(|id| self.trace(*id, asking))).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let mut url = self.http.url("api/traces")?;
-            url.query_pairs_mut()
-                .append_pair("service", &service.name)
-                .append_pair("start", &micros(window.from).to_string())
-                .append_pair("end", &micros(window.to).to_string())
-                .append_pair("limit", &SEARCH_LIMIT.to_string());
-            let traces = self.ask(url, false, asking).await?;
-            let cut = (traces.len() >= SEARCH_LIMIT)
-                .then(|| Text::new(format!("{SEARCH_LIMIT} traces of {}", service.name)));
-            Ok(Answer {
-                spans: spans(traces),
-                cut,
-                coverage: Coverage::Full,
-            })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let mut url = self.http.url("api/traces")?;
+        url.query_pairs_mut()
+            .append_pair("service", &service.name)
+            .append_pair("start", &micros(window.from).to_string())
+            .append_pair("end", &micros(window.to).to_string())
+            .append_pair("limit", &SEARCH_LIMIT.to_string());
+        let traces = self.ask(url, false, asking).await?;
+        let cut = (traces.len() >= SEARCH_LIMIT)
+            .then(|| Text::new(format!("{SEARCH_LIMIT} traces of {}", service.name)));
+        Ok(Answer {
+            spans: spans(traces),
+            cut,
+            coverage: Coverage::Full,
         })
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let url = self.http.url("api/services")?;
-            self.ask::<serde::de::IgnoredAny>(url, false, asking)
-                .await
-                .map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let url = self.http.url("api/services")?;
+        self.ask::<serde::de::IgnoredAny>(url, false, asking)
+            .await
+            .map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::{BoxFuture, join_all};
+use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use url::Url;
@@ -108,65 +108,54 @@ impl JaegerError {
     }
 }
 
+#[async_trait]
 impl Api for JaegerV3 {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         _around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let answers = join_all(ids.iter().map(|id| self.trace(*id, asking))).await;
-            let answers: Result<Vec<_>, _> = answers.into_iter().collect();
-            Ok(Answer {
-                spans: answers?.into_iter().flatten().collect(),
-                cut: None,
-                coverage: Coverage::Full,
-            })
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        Answer::of_each(ids.iter().map(|id| self.trace(*id, asking))).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let mut url = self.http.url("api/v3/traces")?;
-            let limit = SEARCH_LIMIT.to_string();
-            let time = |at| humantime::format_rfc3339_nanos(at).to_string();
-            // Attributes are not asked for: some versions pass over them without a word.
-            url.query_pairs_mut()
-                .append_pair("query.service_name", &service.name)
-                .append_pair("query.start_time_min", &time(window.from))
-                .append_pair("query.start_time_max", &time(window.to))
-                // The same limit by its name since 2.9, and before.
-                .append_pair("query.search_depth", &limit)
-                .append_pair("query.num_traces", &limit);
-            let spans = self.ask(url, asking).await?;
-            let traces: BTreeSet<_> = spans.iter().map(|span| span.trace_id).collect();
-            let cut = (traces.len() >= SEARCH_LIMIT)
-                .then(|| Text::new(format!("{SEARCH_LIMIT} traces of {}", service.name)));
-            Ok(Answer {
-                spans,
-                cut,
-                coverage: Coverage::Full,
-            })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let mut url = self.http.url("api/v3/traces")?;
+        let limit = SEARCH_LIMIT.to_string();
+        let time = |at| humantime::format_rfc3339_nanos(at).to_string();
+        // Attributes are not asked for: some versions pass over them without a word.
+        url.query_pairs_mut()
+            .append_pair("query.service_name", &service.name)
+            .append_pair("query.start_time_min", &time(window.from))
+            .append_pair("query.start_time_max", &time(window.to))
+            // The same limit by its name since 2.9, and before.
+            .append_pair("query.search_depth", &limit)
+            .append_pair("query.num_traces", &limit);
+        let spans = self.ask(url, asking).await?;
+        let traces: BTreeSet<_> = spans.iter().map(|span| span.trace_id).collect();
+        let cut = (traces.len() >= SEARCH_LIMIT)
+            .then(|| Text::new(format!("{SEARCH_LIMIT} traces of {}", service.name)));
+        Ok(Answer {
+            spans,
+            cut,
+            coverage: Coverage::Full,
         })
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            #[derive(Deserialize)]
-            struct Services {
-                #[serde(rename = "services")]
-                _services: serde::de::IgnoredAny,
-            }
-            let url = self.http.url("api/v3/services")?;
-            let reply = self.http.get(url, asking).await?;
-            reply.json::<Services>().map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        #[derive(Deserialize)]
+        struct Services {
+            #[serde(rename = "services")]
+            _services: serde::de::IgnoredAny,
+        }
+        let url = self.http.url("api/v3/services")?;
+        let reply = self.http.get(url, asking).await?;
+        reply.json::<Services>().map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

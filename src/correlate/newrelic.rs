@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -90,38 +90,35 @@ impl NewRelic {
     }
 }
 
+#[async_trait]
 impl Api for NewRelic {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            if ids.is_empty() {
-                return Ok(Answer::default());
-            }
-            let ids = all_single_quoted(ids.iter().map(TraceId::to_string));
-            let condition = format!("trace.id IN ({ids})");
-            self.spans(&condition, widened(around), asking).await
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        if ids.is_empty() {
+            return Ok(Answer::default());
+        }
+        let ids = all_single_quoted(ids.iter().map(TraceId::to_string));
+        let condition = format!("trace.id IN ({ids})");
+        self.spans(&condition, widened(around), asking).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move { self.spans(&of_service(service), window, asking).await })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        self.spans(&of_service(service), window, asking).await
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let now = SystemTime::now();
-            let nobody = Window { from: now, to: now };
-            self.spans("trace.id = ''", nobody, asking).await.map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let now = SystemTime::now();
+        let nobody = Window { from: now, to: now };
+        self.spans("trace.id = ''", nobody, asking).await.map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use serde_json::json;
 
 use super::asking::Asking;
@@ -31,43 +31,40 @@ impl OpenSearch {
     }
 }
 
+#[async_trait]
 impl Api for OpenSearch {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let filter = json!([
-                {"range": {"startTime": range(with_margin(around))}},
-                {"terms": {"traceId": ids}},
-            ]);
-            let what = format!("{} traces by their ids", ids.len());
-            self.index.spans(filter, &what, read, asking).await
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let filter = json!([
+            {"range": {"startTime": range(with_margin(around))}},
+            {"terms": {"traceId": ids}},
+        ]);
+        let what = format!("{} traces by their ids", ids.len());
+        self.index.spans(filter, &what, read, asking).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let filter = json!([
-                {"range": {"startTime": range(window)}},
-                {"term": {"serviceName": &service.name}},
-            ]);
-            let range = range(window);
-            let what = format!("spans of {} in {range}", service.name);
-            let answer = self.index.spans(filter, &what, read, asking).await?;
-            Ok(answer.within(&service.name, window))
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let filter = json!([
+            {"range": {"startTime": range(window)}},
+            {"term": {"serviceName": &service.name}},
+        ]);
+        let range = range(window);
+        let what = format!("spans of {} in {range}", service.name);
+        let answer = self.index.spans(filter, &what, read, asking).await?;
+        Ok(answer.within(&service.name, window))
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(self.index.answers(asking))
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        self.index.answers(asking).await
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
@@ -85,37 +85,34 @@ fn in_window(url: &mut Url, window: Window) {
         .append_pair("end_time", &time(window.to + Duration::from_micros(1)));
 }
 
+#[async_trait]
 impl Api for Phoenix {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            if ids.is_empty() {
-                return Ok(Answer::default());
-            }
-            let mut url = self.url()?;
-            in_window(&mut url, with_margin(around));
-            let ids = ids.iter().map(|id| ("trace_id", id.to_string()));
-            url.query_pairs_mut().extend_pairs(ids);
-            self.pages(url, asking).await
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        if ids.is_empty() {
+            return Ok(Answer::default());
+        }
+        let mut url = self.url()?;
+        in_window(&mut url, with_margin(around));
+        let ids = ids.iter().map(|id| ("trace_id", id.to_string()));
+        url.query_pairs_mut().extend_pairs(ids);
+        self.pages(url, asking).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let mut url = self.url()?;
-            in_window(&mut url, window);
-            let answer = self.pages(url, asking).await?;
-            Ok(answer.within(&service.name, window))
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let mut url = self.url()?;
+        in_window(&mut url, window);
+        let answer = self.pages(url, asking).await?;
+        Ok(answer.within(&service.name, window))
     }
 
     fn service(&self, _service: Option<&ServiceName>) -> Option<ServiceName> {
@@ -125,12 +122,10 @@ impl Api for Phoenix {
         })
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let url = self.http.below(&["v1", "projects", &self.project])?;
-            let reply = self.http.get(url, asking).await?;
-            reply.json::<OneProject>().map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let url = self.http.below(&["v1", "projects", &self.project])?;
+        let reply = self.http.get(url, asking).await?;
+        reply.json::<OneProject>().map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -196,46 +196,41 @@ fn refusal(reply: &Reply) -> Unavailable {
     }
 }
 
+#[async_trait]
 impl Api for SigNoz {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            if ids.is_empty() {
-                return Ok(Answer::default());
-            }
-            let ids: Vec<_> = ids.iter().map(|id| quoted(&id.to_string())).collect();
-            let expression = format!("trace_id IN ({})", ids.join(", "));
-            self.spans(&expression, with_margin(around), MOST, asking)
-                .await
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        if ids.is_empty() {
+            return Ok(Answer::default());
+        }
+        let ids: Vec<_> = ids.iter().map(|id| quoted(&id.to_string())).collect();
+        let expression = format!("trace_id IN ({})", ids.join(", "));
+        self.spans(&expression, with_margin(around), MOST, asking)
+            .await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let expression = format!("service.name = {}", quoted(&service.name));
-            let answer = self.spans(&expression, window, MOST, asking).await?;
-            Ok(answer.within(&service.name, window))
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let expression = format!("service.name = {}", quoted(&service.name));
+        let answer = self.spans(&expression, window, MOST, asking).await?;
+        Ok(answer.within(&service.name, window))
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let to = SystemTime::now();
-            let from = to - Duration::from_secs(60);
-            let window = Window { from, to };
-            self.spans("has_error = true", window, 1, asking)
-                .await
-                .map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let to = SystemTime::now();
+        let from = to - Duration::from_secs(60);
+        let window = Window { from, to };
+        self.spans("has_error = true", window, 1, asking)
+            .await
+            .map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

@@ -6,7 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::{BoxFuture, join_all};
+use async_trait::async_trait;
+use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -169,88 +170,81 @@ fn search_query(service: &ServiceName) -> String {
     )
 }
 
+#[async_trait]
 impl Api for Tempo {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         _around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
         // No window: one that does not hold a span leaves out the block that it is in.
-        Box::pin(async move {
-            let mut all = Answer::default();
-            for answer in join_all(ids.iter().map(|id| self.trace(*id, asking))).await {
-                let answer = answer?;
-                all.spans.extend(answer.spans);
-                all.cut = all.cut.or(answer.cut);
-            }
-            Ok(all)
-        })
+        let mut all = Answer::default();
+        for answer in join_all(ids.iter().map(|id| self.trace(*id, asking))).await {
+            let answer = answer?;
+            all.spans.extend(answer.spans);
+            all.cut = all.cut.or(answer.cut);
+        }
+        Ok(all)
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let query = search_query(service);
-            let found = self.query(&query, window, SEARCH_LIMIT, asking).await?;
-            let cut = found.cut(SEARCH_LIMIT);
-            let mut answer = Answer {
-                cut: cut.map(|cut| Text::new(format!("{cut} of {}", service.name))),
-                ..Answer::default()
-            };
-            for trace in found.traces {
-                let id: TraceId = trace.id()?;
-                for span in trace.span_sets().flat_map(|set| &set.spans) {
-                    answer.spans.push(span.read(id, service)?);
-                }
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let query = search_query(service);
+        let found = self.query(&query, window, SEARCH_LIMIT, asking).await?;
+        let cut = found.cut(SEARCH_LIMIT);
+        let mut answer = Answer {
+            cut: cut.map(|cut| Text::new(format!("{cut} of {}", service.name))),
+            ..Answer::default()
+        };
+        for trace in found.traces {
+            let id: TraceId = trace.id()?;
+            for span in trace.span_sets().flat_map(|set| &set.spans) {
+                answer.spans.push(span.read(id, service)?);
             }
-            Ok(answer.within(&service.name, window))
-        })
+        }
+        Ok(answer.within(&service.name, window))
     }
 
-    fn searchable<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn searchable(
+        &self,
+        ids: &[TraceId],
         around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Option<BTreeSet<TraceId>>, Unavailable>> {
-        Box::pin(async move {
-            if ids.is_empty() {
-                return Ok(Some(BTreeSet::new()));
-            }
-            // Tempo strips leading zeros in one place and another: whichever it compares with, one of the two is it.
-            let mut forms = BTreeSet::new();
-            for id in ids {
-                let id = id.to_string();
-                forms.insert(id.trim_start_matches('0').to_owned());
-                forms.insert(id);
-            }
-            let forms: Vec<_> = forms
-                .iter()
-                .map(|id| format!("trace:id = {}", quoted(id)))
-                .collect();
-            let query = format!("{{ {} }}", forms.join(" || "));
-            // Theirs may be in it too, so that a limit of their number would leave none out.
-            let found = self
-                .query(&query, with_margin(around), 2 * ids.len(), asking)
-                .await?;
-            let seen: Result<_, _> = found.traces.iter().map(FoundTrace::id).collect();
-            seen.map(Some)
-        })
+        asking: &Asking,
+    ) -> Result<Option<BTreeSet<TraceId>>, Unavailable> {
+        if ids.is_empty() {
+            return Ok(Some(BTreeSet::new()));
+        }
+        // Tempo strips leading zeros in one place and another: whichever it compares with, one of the two is it.
+        let mut forms = BTreeSet::new();
+        for id in ids {
+            let id = id.to_string();
+            forms.insert(id.trim_start_matches('0').to_owned());
+            forms.insert(id);
+        }
+        let forms: Vec<_> = forms
+            .iter()
+            .map(|id| format!("trace:id = {}", quoted(id)))
+            .collect();
+        let query = format!("{{ {} }}", forms.join(" || "));
+        // Theirs may be in it too, so that a limit of their number would leave none out.
+        let found = self
+            .query(&query, with_margin(around), 2 * ids.len(), asking)
+            .await?;
+        let seen: Result<_, _> = found.traces.iter().map(FoundTrace::id).collect();
+        seen.map(Some)
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            // `/ready` and `/api/echo` say yes while no query is answered.
-            let now = SystemTime::now();
-            let from = now - Duration::from_secs(60);
-            let window = Window { from, to: now };
-            self.query("{ }", window, 1, asking).await.map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        // `/ready` and `/api/echo` say yes while no query is answered.
+        let now = SystemTime::now();
+        let from = now - Duration::from_secs(60);
+        let window = Window { from, to: now };
+        self.query("{ }", window, 1, asking).await.map(drop)
     }
 
     fn link(&self, id: TraceId, at: SystemTime) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 
 use super::asking::Asking;
 use super::backend::{Answer, Api, Unavailable, page};
@@ -22,33 +22,33 @@ impl Unaskable {
         }
     }
 
-    fn refuse<'a, T: Send + 'a>(&self) -> BoxFuture<'a, Result<T, Unavailable>> {
-        let why = self.kind.cannot_be_asked().unwrap_or_default();
-        Box::pin(ready(Err(Text::new(why))))
+    fn why_not(&self) -> Unavailable {
+        Text::new(self.kind.cannot_be_asked().unwrap_or_default())
     }
 }
 
+#[async_trait]
 impl Api for Unaskable {
-    fn traces<'a>(
-        &'a self,
-        _ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        _ids: &[TraceId],
         _around: Window,
-        _asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        self.refuse()
+        _asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        Err(self.why_not())
     }
 
-    fn search<'a>(
-        &'a self,
-        _service: &'a ServiceName,
+    async fn search(
+        &self,
+        _service: &ServiceName,
         _window: Window,
-        _asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        self.refuse()
+        _asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        Err(self.why_not())
     }
 
-    fn answers<'a>(&'a self, _asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        self.refuse()
+    async fn answers(&self, _asking: &Asking) -> Result<(), Unavailable> {
+        Err(self.why_not())
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {

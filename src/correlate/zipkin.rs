@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::{BoxFuture, join_all};
+use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
@@ -13,7 +13,7 @@ use super::backend::{
     Answer, Api, BackendSpan, Unavailable, kind_of, outer_millis, ui, unreadable,
 };
 use super::http::{Http, Reply};
-use crate::model::{Coverage, RemoteSettings, ServiceName, SpanId, Text, TraceId, Window};
+use crate::model::{RemoteSettings, ServiceName, SpanId, Text, TraceId, Window};
 
 /// For one query. A Zipkin whose storage hangs answers late or never.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,50 +59,41 @@ fn read<T: serde::de::DeserializeOwned>(reply: &Reply) -> Result<T, Unavailable>
     }
 }
 
+#[async_trait]
 impl Api for Zipkin {
-    fn traces<'a>(
-        &'a self,
-        ids: &'a [TraceId],
+    async fn traces(
+        &self,
+        ids: &[TraceId],
         _around: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let answers = join_all(ids.iter().map(|id| self.trace(*id, asking))).await;
-            let answers: Result<Vec<_>, _> = answers.into_iter().collect();
-            Ok(Answer {
-                spans: answers?.into_iter().flatten().collect(),
-                cut: None,
-                coverage: Coverage::Full,
-            })
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        Answer::of_each(ids.iter().map(|id| self.trace(*id, asking))).await
     }
 
-    fn search<'a>(
-        &'a self,
-        service: &'a ServiceName,
+    async fn search(
+        &self,
+        service: &ServiceName,
         window: Window,
-        asking: &'a Asking,
-    ) -> BoxFuture<'a, Result<Answer, Unavailable>> {
-        Box::pin(async move {
-            let (from, to) = outer_millis(window);
-            let mut url = self.http.url("api/v2/traces")?;
-            url.query_pairs_mut()
-                .append_pair("serviceName", &service.name)
-                .append_pair("endTs", &to.to_string())
-                .append_pair("lookback", &(to.saturating_sub(from)).to_string())
-                .append_pair("limit", &SEARCH_LIMIT.to_string());
-            let traces: Vec<Vec<ZipkinSpan>> = read(&self.http.get(url, asking).await?)?;
-            let cut = (traces.len() >= SEARCH_LIMIT)
-                .then(|| Text::new(format!("{SEARCH_LIMIT} traces of {}", service.name)));
-            let mut answer = Answer {
-                cut,
-                ..Answer::default()
-            };
-            for trace in traces {
-                answer.spans.extend(spans_of(trace)?);
-            }
-            Ok(answer.within(&service.name, window))
-        })
+        asking: &Asking,
+    ) -> Result<Answer, Unavailable> {
+        let (from, to) = outer_millis(window);
+        let mut url = self.http.url("api/v2/traces")?;
+        url.query_pairs_mut()
+            .append_pair("serviceName", &service.name)
+            .append_pair("endTs", &to.to_string())
+            .append_pair("lookback", &(to.saturating_sub(from)).to_string())
+            .append_pair("limit", &SEARCH_LIMIT.to_string());
+        let traces: Vec<Vec<ZipkinSpan>> = read(&self.http.get(url, asking).await?)?;
+        let cut = (traces.len() >= SEARCH_LIMIT)
+            .then(|| Text::new(format!("{SEARCH_LIMIT} traces of {}", service.name)));
+        let mut answer = Answer {
+            cut,
+            ..Answer::default()
+        };
+        for trace in traces {
+            answer.spans.extend(spans_of(trace)?);
+        }
+        Ok(answer.within(&service.name, window))
     }
 
     fn service(&self, service: Option<&ServiceName>) -> Option<ServiceName> {
@@ -112,11 +103,9 @@ impl Api for Zipkin {
         })
     }
 
-    fn answers<'a>(&'a self, asking: &'a Asking) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            let url = self.http.url("api/v2/services")?;
-            read::<Vec<String>>(&self.http.get(url, asking).await?).map(drop)
-        })
+    async fn answers(&self, asking: &Asking) -> Result<(), Unavailable> {
+        let url = self.http.url("api/v2/services")?;
+        read::<Vec<String>>(&self.http.get(url, asking).await?).map(drop)
     }
 
     fn link(&self, id: TraceId, _at: SystemTime) -> Option<String> {
