@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -33,12 +33,7 @@ pub(super) struct Difference {
 
 impl Fleet {
     pub(super) fn new(targets: Arc<[Arc<Target>]>) -> Self {
-        let unlearnt = Learning {
-            passed: 0,
-            known: false,
-            again: Instant::now(),
-            lag: Duration::ZERO,
-        };
+        let unlearnt = Learning::new(Instant::now());
         Self {
             by_name: targets.iter().map(|t| t.name.clone()).zip(0..).collect(),
             dialects: Arc::new(Dialects::unknown(targets.len())),

@@ -20,8 +20,10 @@ const LEARN_AT_ONCE: usize = 10;
 const LEARN_AGAIN: Duration = Duration::from_secs(60);
 /// More than that, by chance: otherwise the same targets would take the few turns that there are each time.
 const LEARN_SPREAD: u64 = 30;
-/// The same for one that is known: only how late its spans are may change.
+/// The same for one that is known well: only how late its spans are may change.
 const LAG_AGAIN: Duration = Duration::from_secs(3_600);
+/// From the first lesson to the second a minute, and twice as long each time: after so many lessons an hour has gone by.
+const LESSONS_AT_FIRST: u32 = 6;
 /// Fewer passed probes are not worth asking about.
 const LEARN_LEAST: usize = 3;
 /// Of each of these ages one passed probe is asked about: three just older than any usual exporter takes, and some by which
@@ -37,19 +39,56 @@ const MAX_LAG: Duration = Duration::from_secs(120);
 pub(super) struct Learning {
     pub(super) passed: usize,
     pub(super) known: bool,
+    /// Askings that told something.
+    pub(super) lessons: u32,
     pub(super) again: Instant,
     /// How late its spans usually are; zero while that is not known.
     pub(super) lag: Duration,
 }
 
 impl Learning {
+    /// Nothing, and that may be asked about at once.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            passed: 0,
+            known: false,
+            lessons: 0,
+            again: now,
+            lag: Duration::ZERO,
+        }
+    }
+
     /// What an earlier run has learnt.
     pub(super) fn remember(&mut self, known: bool, lag: Duration) {
         self.known = known;
         self.lag = lag;
         if known {
-            self.again = Instant::now() + LAG_AGAIN;
+            self.lessons = LESSONS_AT_FIRST;
+            self.again = Instant::now() + self.until_again();
         }
+    }
+
+    /// From one asking to the next. A collector that sends every half a minute makes spans late by anything up to that, and one
+    /// lesson sees a single one of it: at first there are many.
+    fn until_again(&self) -> Duration {
+        match self.known {
+            true => LAG_AGAIN.min(LEARN_AGAIN * 2_u32.pow(self.lessons.min(LESSONS_AT_FIRST))),
+            false => LEARN_AGAIN,
+        }
+    }
+
+    /// One more lesson on how late the spans are. The largest of the first ones is believed, and a larger one always at once;
+    /// later ones that are smaller by and by.
+    fn take_in(&mut self, ages: &[Duration], joined: &[bool]) {
+        let Some(late) = lateness(ages, joined) else {
+            return;
+        };
+        self.lag = if late >= self.lag || self.lessons < LESSONS_AT_FIRST {
+            late.max(self.lag)
+        } else {
+            self.lag - (self.lag - late) / 4
+        };
+        self.lessons = self.lessons.saturating_add(1);
     }
 }
 
@@ -61,21 +100,13 @@ pub(super) struct Lesson {
 }
 
 /// How late spans are: at least as late as the oldest probe is old whose spans were not there yet, while those of all that
-/// are older than it were. It is believed at once when it grows, and by and by when it shrinks.
-fn usual_lag(ages: &[Duration], joined: &[bool], before: Duration) -> Duration {
+/// are older than it were. `None` where there were none at all.
+fn lateness(ages: &[Duration], joined: &[bool]) -> Option<Duration> {
     let mut seen: Vec<_> = ages.iter().zip(joined).collect();
     seen.sort();
     let missing = seen.iter().take_while(|(_, joined)| !**joined);
     let late = missing.last().map_or(Duration::ZERO, |(age, _)| **age);
-    if !joined.contains(&true) {
-        return before;
-    }
-    let late = late.min(MAX_LAG);
-    if late >= before {
-        late
-    } else {
-        before - (before - late) / 4
-    }
+    joined.contains(&true).then(|| late.min(MAX_LAG))
 }
 
 impl Daemon {
@@ -98,10 +129,8 @@ impl Daemon {
             return;
         }
         learning.known |= learnt.service.is_some() || target.service.is_some();
-        if learning.known {
-            learning.again = Instant::now() + LAG_AGAIN;
-        }
-        learning.lag = usual_lag(&ages, &learnt.joined, learning.lag);
+        learning.take_in(&ages, &learnt.joined);
+        learning.again = Instant::now() + learning.until_again();
         self.writer.write(Write::Instrumented {
             target: Arc::clone(target),
             service: learnt.service,
@@ -123,12 +152,8 @@ impl Daemon {
             .filter(|(_, learning)| learning.passed >= LEARN_LEAST && learning.again <= now)
             .take(LEARN_AT_ONCE);
         for (index, learning) in due {
-            let again = if learning.known {
-                LAG_AGAIN
-            } else {
-                LEARN_AGAIN
-            };
-            learning.again = now + again + Duration::from_secs(fastrand::u64(..LEARN_SPREAD));
+            let spread = Duration::from_secs(fastrand::u64(..LEARN_SPREAD));
+            learning.again = now + learning.until_again() + spread;
             if let Some(target) = self.fleet.targets.get(index) {
                 let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
                 background.spawn(async move {
@@ -190,27 +215,54 @@ fn passed_of_ages(store: &Path, name: &str, now: SystemTime) -> Result<Vec<Store
 mod tests {
     use super::*;
 
-    fn lag(seen: &[(u64, bool)], before: u64) -> u64 {
-        let ages: Vec<_> = seen
-            .iter()
-            .map(|(age, _)| Duration::from_secs(*age))
-            .collect();
-        let joined: Vec<_> = seen.iter().map(|(_, joined)| *joined).collect();
-        usual_lag(&ages, &joined, Duration::from_secs(before)).as_secs()
+    fn seconds(ages: &[u64]) -> Vec<Duration> {
+        ages.iter().map(|age| Duration::from_secs(*age)).collect()
+    }
+
+    fn late(seen: &[(u64, bool)]) -> Option<u64> {
+        let (ages, joined): (Vec<_>, Vec<_>) = seen.iter().copied().unzip();
+        lateness(&seconds(&ages), &joined).map(|late| late.as_secs())
     }
 
     #[test]
     fn spans_are_as_late_as_the_oldest_that_is_missing_and_not_lost() {
-        assert_eq!(lag(&[(3, false), (8, true), (70, true)], 0), 3);
-        assert_eq!(lag(&[(3, false), (33, false), (70, true)], 0), 33);
+        assert_eq!(late(&[(3, false), (8, true), (70, true)]), Some(3));
+        assert_eq!(late(&[(3, false), (33, false), (70, true)]), Some(33));
         // One that is missing among others is lost, not late.
-        assert_eq!(lag(&[(3, true), (33, false), (70, true)], 0), 0);
+        assert_eq!(late(&[(3, true), (33, false), (70, true)]), Some(0));
         // Without any nothing is known.
-        assert_eq!(lag(&[(3, false), (33, false)], 7), 7);
-        assert_eq!(lag(&[], 7), 7);
-        assert_eq!(lag(&[(500, false), (600, true)], 0), MAX_LAG.as_secs());
-        // It is forgotten little by little: the next ones may be late again.
-        assert_eq!(lag(&[(3, true)], 40), 30);
-        assert_eq!(lag(&[(50, false), (60, true)], 40), 50);
+        assert_eq!(late(&[(3, false), (33, false)]), None);
+        assert_eq!(late(&[]), None);
+        assert_eq!(late(&[(500, false), (600, true)]), Some(MAX_LAG.as_secs()));
+    }
+
+    /// The lag, in seconds, after lessons of which each saw a span missing that was so many seconds old, and one joined.
+    fn after(lessons: &[u64]) -> u64 {
+        let mut learning = Learning::new(Instant::now());
+        learning.known = true;
+        for late in lessons {
+            learning.take_in(&seconds(&[*late, 200]), &[*late == 0, true]);
+        }
+        learning.lag.as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_largest_of_the_first_lessons_is_believed_and_later_ones_by_and_by() {
+        assert_eq!(after(&[2, 28, 4, 17, 0, 9]), 28);
+        assert_eq!(after(&[2, 28, 4, 17, 0, 9, 0]), 21);
+        assert_eq!(after(&[2, 28, 4, 17, 0, 9, 50]), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lessons_become_rarer_until_there_is_one_an_hour() {
+        let mut learning = Learning::new(Instant::now());
+        assert_eq!(learning.until_again(), LEARN_AGAIN);
+        learning.known = true;
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            learning.take_in(&seconds(&[200]), &[true]);
+            waits.push(learning.until_again().as_secs() / 60);
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
     }
 }
