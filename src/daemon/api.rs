@@ -102,82 +102,33 @@ fn first<'p>(parameters: &'p Parameters, key: &str) -> Option<&'p str> {
 }
 
 fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, String)> {
-    let get = |key: &str| first(parameters, key);
-    let text = |key: &str| get(key).map(str::to_owned);
-    let duration = |key: &str| {
-        get(key)
-            .map(|value| {
-                go_duration(value).ok_or_else(|| wrong(key, value, "a duration such as 1.5s"))
-            })
-            .transpose()
-    };
-    let micros = |key: &str| {
-        get(key)
-            .map(|value| {
-                let number = value
-                    .parse()
-                    .map_err(|_| wrong(key, value, "microseconds since 1970"))?;
-                let at = UNIX_EPOCH.checked_add(Duration::from_micros(number));
-                at.ok_or_else(|| wrong(key, value, "a time"))
-            })
-            .transpose()
-    };
-    let time = |key: &str| {
-        get(key)
-            .map(|value| {
-                let at = humantime::parse_rfc3339_weak(value).ok();
-                let ago = || now.checked_sub(humantime::parse_duration(value).ok()?);
-                at.or_else(ago).ok_or_else(|| {
-                    wrong(
-                        key,
-                        value,
-                        "a time such as 2026-11-20T10:03:00Z, or how long ago, such as 1h",
-                    )
-                })
-            })
-            .transpose()
-    };
-    let outcome = get("status")
-        .map(|word| {
-            outcome_of_word(word).ok_or_else(|| wrong("status", word, "ok, error or blocked"))
-        })
-        .transpose()?;
-    let limit = get("limit")
-        .map(|value| {
-            let limit = value.parse().ok().filter(|limit| *limit > 0);
-            limit.ok_or_else(|| wrong("limit", value, "a number above 0"))
-        })
-        .transpose()?
-        .unwrap_or(USUAL_LIMIT)
-        .min(MOST);
+    let text = |key: &str| first(parameters, key).map(str::to_owned);
+    let duration = |key: &str| read(parameters, key, "a duration such as 1.5s", go_duration);
+    let micros = |key: &str| read(parameters, key, "microseconds since 1970", micros);
+    let time = |key: &str| read(parameters, key, A_TIME, |value| time(value, now));
+    let limit = read(parameters, "limit", "a number above 0", |value| {
+        value.parse::<usize>().ok().filter(|limit| *limit > 0)
+    })?;
     let ids: Result<Vec<_>, _> = parameters
         .get("traceID")
         .into_iter()
         .flatten()
         .map(|id| trace_id(id).ok_or_else(|| wrong("traceID", id, "a trace's id")))
         .collect();
-    let ours = [
-        "since",
-        "until",
-        "status",
-        "min_duration",
-        "session",
-        "tool",
-        "project",
-    ];
-    let has_ours = ours.iter().any(|key| parameters.contains_key(*key));
-    let ids = ids?;
-    let service = text("service");
+    let (ids, service) = (ids?, text("service"));
+    let has_ours = OURS.iter().any(|key| parameters.contains_key(*key));
     let (since, until) = (time("since")?, time("until")?);
-    let looked_back = || {
-        let back = go_duration(get("lookback")?)?;
-        now.checked_sub(back)
-    };
+    let looked_back = || now.checked_sub(go_duration(first(parameters, "lookback")?)?);
     Ok(Wanted {
         in_jaegers_shape: (service.is_some() || !ids.is_empty()) && !has_ours,
         filter: TraceFilter {
             service,
-            outcome,
+            outcome: read(
+                parameters,
+                "status",
+                "ok, error or blocked",
+                outcome_of_word,
+            )?,
             since: since.or(micros("start")?).or_else(looked_back),
             until: until.or(micros("end")?),
             min_duration: duration("min_duration")?.or(duration("minDuration")?),
@@ -185,12 +136,46 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
             tool: text("tool"),
             project: text("project"),
         },
-        limit,
+        limit: limit.unwrap_or(USUAL_LIMIT).min(MOST),
         operation: text("operation").filter(|operation| operation != "all"),
         tags: tags(parameters)?,
         max_duration: duration("maxDuration")?,
         ids,
     })
+}
+
+/// Parameters that Jaeger does not know: who uses one wants our shape.
+const OURS: [&str; 7] = [
+    "since",
+    "until",
+    "status",
+    "min_duration",
+    "session",
+    "tool",
+    "project",
+];
+
+const A_TIME: &str = "a time such as 2026-11-20T10:03:00Z, or how long ago, such as 1h";
+
+/// The first value of `key`, where there is one.
+fn read<T>(
+    parameters: &Parameters,
+    key: &str,
+    expected: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, (u16, String)> {
+    let read = |value| parse(value).ok_or_else(|| wrong(key, value, expected));
+    first(parameters, key).map(read).transpose()
+}
+
+/// As Jaeger's UI sends it: microseconds since 1970.
+fn micros(value: &str) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_micros(value.parse().ok()?))
+}
+
+fn time(value: &str, now: SystemTime) -> Option<SystemTime> {
+    let at = humantime::parse_rfc3339_weak(value).ok();
+    at.or_else(|| now.checked_sub(humantime::parse_duration(value).ok()?))
 }
 
 /// `tags={"k":"v"}` and `tag=k:v`.
