@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::json::SCHEMA;
 use super::{rfc3339, shown_time};
-use crate::model::{Asked, Control, Judgement, Query, ServerSpan, escaped_lines};
+use crate::model::{Asked, BackendKind, Control, Judgement, Query, ServerSpan, escaped_lines};
 
 /// Queries that a table shows: the rest asks the same of other probes, and stands in the JSON.
 const QUERIES_SHOWN: usize = 8;
@@ -120,13 +120,24 @@ pub(super) fn grounds(asked: &Asked, judgement: &Judgement) -> String {
     for span in &judgement.telling {
         text.push_str(&span_line(span));
     }
-    for link in &asked.links {
-        text.push_str(&format!("\n  see {link}"));
+    let pages = asked.links.iter().map(ToString::to_string);
+    let seen: Vec<_> = pages.chain(command(asked, judgement)).collect();
+    for place in &seen {
+        text.push_str(&format!("\n  see {place}"));
     }
-    if !asked.links.is_empty() {
+    if !seen.is_empty() {
         text.push('\n');
     }
     text
+}
+
+/// What draws the trace that tells most, where there is no page for it.
+fn command(asked: &Asked, judgement: &Judgement) -> Option<String> {
+    let is_ours = asked.backend.kind == BackendKind::Embedded.as_str();
+    let telling = judgement.telling.first().map(|span| span.trace_id);
+    let failed = || asked.evidence.failed.first().map(|probe| probe.trace_id);
+    let id = telling.or_else(failed).filter(|_| is_ours)?;
+    Some(format!("mcpprobe trace {id}"))
 }
 
 fn who(asked: &Asked) -> String {

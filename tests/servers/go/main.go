@@ -2,7 +2,7 @@
 //
 //	server -addr 127.0.0.1:8000 [-stateless]
 //	server -stdio
-//	OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 server -addr 127.0.0.1:8000 -control 127.0.0.1:8001
+//	OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 server -addr 127.0.0.1:8000 -control 127.0.0.1:8001 [-only-calls]
 //
 // With that variable its requests leave spans; see traced.go, which also has the ways in which it can be told to fail.
 // Streamable HTTP is at /mcp. GET /__sessions answers {"sessions": N}, the sessions that the
@@ -24,6 +24,7 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:8000", "where to listen")
 	stateless := flag.Bool("stateless", false, "serve without sessions")
 	controlAddr := flag.String("control", "127.0.0.1:0", "where to listen for how to fail")
+	onlyCalls := flag.Bool("only-calls", false, "calls of tools leave spans, and nothing else does")
 	stdio := flag.Bool("stdio", false, "serve on stdin and stdout")
 	flag.Parse()
 
@@ -41,7 +42,7 @@ func main() {
 	)
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" {
 		control(*controlAddr)
-		handler = traced(server, handler)
+		handler = traced(server, handler, *onlyCalls)
 	}
 	http.Handle("/mcp", handler)
 	http.HandleFunc("GET /__sessions", func(w http.ResponseWriter, _ *http.Request) {

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/sdk/trace"
 	api "go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // How it fails, as `POST /control?fail=MODE` of the control port says: none, initialize, tools_list, tool, hang, unauthorized
@@ -38,8 +39,8 @@ func control(addr string) {
 }
 
 // traced has every request leave a SERVER span, joined to the caller's by the HTTP headers, and every method of MCP
-// another below it. Where the spans go, and which, is told by OTEL_* as usual.
-func traced(server *mcp.Server, handler http.Handler) http.Handler {
+// another below it; with onlyCalls calls of tools alone leave any. Where the spans go, and which, is told by OTEL_* as usual.
+func traced(server *mcp.Server, handler http.Handler, onlyCalls bool) http.Handler {
 	exporter, err := otlptracehttp.New(context.Background())
 	if err != nil {
 		log.Fatal(err)
@@ -56,7 +57,11 @@ func traced(server *mcp.Server, handler http.Handler) http.Handler {
 			if extra := request.GetExtra(); extra != nil {
 				ctx = api.ContextWithSpanContext(ctx, caller(extra.Header))
 			}
-			ctx, span := tracer.Start(ctx, method, api.WithAttributes(attribute.String("mcp.method.name", method)))
+			start := tracer.Start
+			if onlyCalls && method != "tools/call" {
+				start = untraced
+			}
+			ctx, span := start(ctx, method, api.WithAttributes(attribute.String("mcp.method.name", method)))
 			defer span.End()
 			if failed := failure(method); failed != nil {
 				span.SetStatus(codes.Error, failed.Error())
@@ -65,9 +70,13 @@ func traced(server *mcp.Server, handler http.Handler) http.Handler {
 			return next(ctx, method, request)
 		}
 	})
+	start := tracer.Start
+	if onlyCalls {
+		start = untraced
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := otel.GetTextMapPropagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := tracer.Start(ctx, r.Method+" /mcp", api.WithSpanKind(api.SpanKindServer))
+		ctx, span := start(ctx, r.Method+" /mcp", api.WithSpanKind(api.SpanKindServer))
 		defer span.End()
 		// What is below it hangs below this span and not below the caller's.
 		otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(r.Header))
@@ -88,6 +97,11 @@ func traced(server *mcp.Server, handler http.Handler) http.Handler {
 			span.SetStatus(codes.Error, "")
 		}
 	})
+}
+
+// untraced starts no span: what is below it hangs below the caller's.
+func untraced(ctx context.Context, _ string, _ ...api.SpanStartOption) (context.Context, api.Span) {
+	return ctx, noop.Span{}
 }
 
 func failure(method string) error {
