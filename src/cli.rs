@@ -1,7 +1,7 @@
 //! The command line: clap's types, nothing else.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -267,8 +267,8 @@ pub struct AddSilenceArgs {
     #[arg(long = "for", value_name = "30m", value_parser = humantime::parse_duration)]
     pub length: Duration,
     /// When it begins, such as 2026-11-20T10:03:00Z [default: now]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
-    pub from: Option<std::time::SystemTime>,
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub from: Option<SystemTime>,
     /// Why, for whoever wonders
     #[arg(long)]
     pub reason: String,
@@ -306,13 +306,14 @@ pub struct EndSilenceArgs {
 #[command(group = clap::ArgGroup::new("case").required(true).args(["server", "incident", "rehearse", "alert"]))]
 pub struct CorrelateArgs {
     /// Configuration file
+    #[arg(default_value = "servers.toml")]
     pub file: PathBuf,
     /// Name of the server
     #[arg(long, value_name = "NAME", requires = "at")]
     pub server: Option<String>,
     /// When it failed, such as 2026-11-20T10:03:00Z
-    #[arg(long, value_name = "TIME", requires = "server", value_parser = humantime::parse_rfc3339_weak)]
-    pub at: Option<std::time::SystemTime>,
+    #[arg(long, value_name = "TIME", requires = "server", value_parser = instant)]
+    pub at: Option<SystemTime>,
     /// An incident of this file's store
     #[arg(long, value_name = "ID", conflicts_with_all = ["server", "at"])]
     pub incident: Option<String>,
@@ -507,4 +508,31 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line
     Json,
+}
+
+/// A time as people and alerts write it: with `Z`, with another offset, or without any, which is UTC.
+fn instant(text: &str) -> Result<SystemTime, String> {
+    if let Ok(at) = humantime::parse_rfc3339_weak(text) {
+        return Ok(at);
+    }
+    let at = chrono::DateTime::parse_from_rfc3339(text).ok();
+    let since = at.and_then(|at| Some((at.timestamp().try_into().ok()?, at)));
+    let since = since.map(|(seconds, at)| Duration::new(seconds, at.timestamp_subsec_nanos()));
+    since
+        .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
+        .ok_or_else(|| "it is no time such as 2026-11-20T10:03:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_may_have_any_offset() {
+        let at = instant("2026-11-20T10:03:00Z").unwrap();
+        assert_eq!(instant("2026-11-20T11:03:00+01:00"), Ok(at));
+        assert_eq!(instant("2026-11-20 10:03:00"), Ok(at));
+        assert!(instant("yesterday").is_err());
+        assert!(instant("1969-12-31T23:59:59+00:00").is_err());
+    }
 }

@@ -98,6 +98,11 @@ pub(super) trait Api: Send + Sync {
         false
     }
 
+    /// Until when what it says can be the whole of what there was: some are told nothing while nobody runs them.
+    async fn told_until(&self, _asking: &Asking, now: SystemTime) -> SystemTime {
+        now
+    }
+
     /// How many spans it was *sent* in `window` by others than us (`OWN_SCOPE`) and this service; `None` where it cannot
     /// say. Asked only of one that shares our network.
     async fn heard_others(

@@ -95,6 +95,17 @@ impl<'e> Bench<'e> {
         })
     }
 
+    /// Whether it is of others' requests, was at work before our first failure was certain and after it: who ends a call
+    /// then is not gone.
+    pub(super) fn outlived_failure(&self, span: &ServerSpan) -> bool {
+        let Some(failed) = self.evidence.failed.first() else {
+            return false;
+        };
+        span.start < failed.ended_at
+            && span.end() > failed.ended_at
+            && !self.evidence.probe_traces.contains(&span.trace_id)
+    }
+
     /// How late a span may be and still come.
     pub(super) fn lag(&self) -> Duration {
         self.evidence.usual_lag.max(EXPORT_LAG)
@@ -155,7 +166,8 @@ impl<'e> Bench<'e> {
     /// spans arrived.
     pub(super) fn has_sign_from_outside(&self) -> bool {
         let last = self.evidence.failed.last();
-        let by_answer = last.is_some_and(|p| p.refused_by_host || p.http_status.is_some());
+        let by_answer =
+            last.is_some_and(|p| p.refused_by_host || (p.http_status.is_some() && !p.at_proxy));
         by_answer || self.evidence.others_heard.is_some_and(|spans| spans > 0)
     }
 

@@ -19,7 +19,7 @@ use crate::model::{RemoteSettings, ServiceName, SpanKind, TraceId, Window};
 const USUAL_INDEX: &str = "traces-apm*,traces-*.otel-*";
 
 /// Attributes that the judge reads and that a label would not show the name of: a label has `_` for each `.`.
-const LABELLED: [&str; 18] = [
+const LABELLED: [&str; 21] = [
     "mcp.method.name",
     "mcp.session.id",
     "mcp.operation",
@@ -28,14 +28,17 @@ const LABELLED: [&str; 18] = [
     "mcpprobe.target",
     "mcpprobe.state",
     "mcpprobe.layer",
+    "gen_ai.operation.name",
     "gen_ai.tool.name",
     "heimdall.span_kind",
+    "openinference.span.kind",
     "error.type",
     "rpc.response.status_code",
     "rpc.jsonrpc.error_code",
     "http.target",
     "http.route",
     "user_agent.synthetic.type",
+    "http.user_agent",
     "exception.message",
     "http.status_code",
 ];

@@ -134,6 +134,14 @@ impl Api for Embedded {
         true
     }
 
+    async fn told_until(&self, asking: &Asking, now: SystemTime) -> SystemTime {
+        let query = "until when somebody was there to take spans".to_owned();
+        let runs = self.read(asking, query, |reader| Ok(reader.completeness()?.runs));
+        // What cannot be read is told by the questions that follow.
+        let runs = runs.await.unwrap_or_default();
+        runs.last().map_or(now, |last| last.to.min(now))
+    }
+
     async fn heard_others(
         &self,
         window: Window,

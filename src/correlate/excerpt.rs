@@ -62,6 +62,7 @@ struct Class {
     is_error: bool,
     is_own_error: bool,
     is_ours: bool,
+    outlived_failure: bool,
     /// In the trace of a failed probe.
     of_failed: Option<OfFailed>,
 }
@@ -115,6 +116,7 @@ impl<'b, 'e> Classifier<'b, 'e> {
             is_error: span.is_error,
             is_own_error: span.is_own_error(),
             is_ours: evidence.probe_traces.contains(&span.trace_id),
+            outlived_failure: self.bench.outlived_failure(span),
             of_failed: of_failed.map(|(number, probe)| OfFailed {
                 probe: number,
                 under_step: probe

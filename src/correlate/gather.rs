@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use super::asking::Asking;
 use super::backend::{Api, Backend, BackendSpan, Question};
+use super::bench::is_gateway_status;
 use super::clock::clock_skew;
 use super::heard::Heard;
 use super::search::Search;
-use super::service::{by_trace, candidates, in_its_place, learnt_service};
+use super::service::{by_trace, candidates, in_its_place, learnt_service, other_deployment};
 use super::span::{is_own, server_span};
 use crate::model::{
     BackendState, Case, ClockSkew, Evidence, FailedProbe, Layer, OperationKind, PassedProbe,
@@ -30,6 +31,7 @@ const SEARCH_GRACE: Duration = Duration::from_secs(20);
 /// Asks `backend` everything that there is to know about `case`, as of `now`.
 pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: SystemTime) -> Evidence {
     let api = backend.api();
+    let now = api.told_until(asking, now).await;
     let failed = chosen_failures(case);
     let passed: Vec<_> = case.passed.iter().take(MAX_PASSED).collect();
     let probes = || failed.iter().chain(&passed);
@@ -91,9 +93,12 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         }
         _ => Vec::new(),
     };
-    // Without a failure it is asked in general whether anybody else is heard.
-    let in_general = failed.is_empty().then_some(baseline.from);
-    let heard_from = in_general.unwrap_or(gap.from);
+    let same_name = case.service_shared_with.as_ref().map(Text::new);
+    let service_shared_with =
+        same_name.or_else(|| other_deployment(service.as_ref()?, &passed_traces, &found));
+    // What was heard before the failure says nothing of our network since. Without a failure it is asked in general.
+    let first = failed.first().map(|probe| probe.started_at);
+    let heard_from = first.unwrap_or(baseline.from);
     let others_heard = others_heard(api, heard_from, now, service.as_ref(), asking).await;
     let of_probes = failed_traces.iter().chain(&passed_traces).flatten();
     let all = each_once(of_probes.chain(&found));
@@ -112,10 +117,14 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         failed: failed
             .iter()
             .filter_map(|probe| Some(failed_probe(probe, probe.layer?, &failed_traces)))
+            .map(|probe| FailedProbe {
+                at_proxy: probe.at_proxy || (case.by_plain_proxy && is_of_gateway(&probe)),
+                ..probe
+            })
             .collect(),
         passed,
         service: service.map(|service| service.name.into()),
-        service_shared_with: case.service_shared_with.as_ref().map(Text::new),
+        service_shared_with,
         baseline,
         gap,
         silence_to,
@@ -349,6 +358,10 @@ fn silence_end(case: &Case, gap: Window, now: SystemTime) -> SystemTime {
     seen.min(first + case.window)
         .min(case.recovered_at.unwrap_or(seen))
         .max(gap.to)
+}
+
+fn is_of_gateway(probe: &FailedProbe) -> bool {
+    probe.http_status.is_some_and(is_gateway_status)
 }
 
 fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) -> FailedProbe {

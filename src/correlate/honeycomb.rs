@@ -55,7 +55,7 @@ const START: &str = "mcpprobe_start";
 const NEEDED: [&str; 3] = ["trace.trace_id", "trace.span_id", "name"];
 
 /// What the judge reads of a span.
-const WANTED: [&str; 23] = [
+const WANTED: [&str; 25] = [
     "trace.parent_id",
     "service.name",
     "span.kind",
@@ -63,8 +63,10 @@ const WANTED: [&str; 23] = [
     "error",
     "status_message",
     "library.name",
+    "gen_ai.operation.name",
     "gen_ai.tool.name",
     "heimdall.span_kind",
+    "openinference.span.kind",
     "http.response.status_code",
     "http.status_code",
     "error.type",

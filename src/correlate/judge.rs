@@ -245,6 +245,14 @@ impl Bench<'_> {
                 self.service()
             ));
         }
+        let outlived = |span: &&&ServerSpan| self.outlived_failure(span);
+        let at_work = counted(self.spans.iter().filter(outlived));
+        if at_work > 0 {
+            return unproven(format!(
+                "there is no silence: {} was at work on {at_work} calls of others when our first probe failed, and ended them after that",
+                self.service()
+            ));
+        }
         if let Coverage::Sampled(why) | Coverage::RetentionFiltered(why) = &self.evidence.coverage {
             return unproven(format!(
                 "the trace backend keeps only a part of what there was ({why}), so that its silence proves nothing"
@@ -282,13 +290,14 @@ impl Bench<'_> {
         let in_front = last
             .http_status
             .filter(|status| is_gateway_status(*status) && *status != GATEWAY_TIMEOUT);
-        // Whoever answered is not gone. What became of it since may be its own doing.
-        if self.evidence.failed.iter().any(answered_itself) {
+        // Whoever answered is not gone, nor is who took our request and hung. What became of it since may be its own doing:
+        // what checks its health kills what hangs.
+        let was_there = |probe: &FailedProbe| answered_itself(probe) || hung(probe);
+        // Who never got past a proxy of ours knows nothing of the server.
+        if self.evidence.failed.iter().any(was_there) || last.at_proxy {
             return None;
         }
         let how = match (last.layer, in_front) {
-            // Who never got past a proxy of ours knows nothing of the server.
-            (Layer::Transport, _) if last.at_proxy => return None,
             (Layer::Transport, _) => "no connection".to_owned(),
             (_, Some(status)) => format!("HTTP {status} from something in front"),
             _ => return None,
@@ -323,10 +332,12 @@ impl Bench<'_> {
         let status = self.evidence.failed.last().and_then(|p| p.http_status);
         let why = if status == Some(GATEWAY_TIMEOUT) {
             "something in front waited in vain (HTTP 504), and there is no trace: the server may be gone, or hang"
-        } else if !answered && self.evidence.failed.iter().any(answered_itself) {
-            "it still answered our first failed probe, without leaving a trace, and then no more"
         } else if at_proxy {
             "our proxy let nothing through, so that the server's silence says nothing of it"
+        } else if !answered && self.evidence.failed.iter().any(answered_itself) {
+            "it still answered our first failed probe, without leaving a trace, and then no more"
+        } else if self.last_failed_at_transport() {
+            "at first something took our request and never answered, and later there was no connection: it may have hung, and been ended for it"
         } else if answered {
             "something answered without leaving a trace of itself"
         } else {
@@ -357,6 +368,11 @@ impl Bench<'_> {
 /// Whether the answer may have been the server's own: a gateway's tells that it is not.
 fn answered_itself(probe: &FailedProbe) -> bool {
     probe.answered && !probe.http_status.is_some_and(is_gateway_status)
+}
+
+/// Something took the request, and our time was over before anything came back.
+fn hung(probe: &FailedProbe) -> bool {
+    probe.timed_out && probe.layer != Layer::Transport
 }
 
 /// Something between us may have answered in the server's place: then the server's own spans of

@@ -142,6 +142,32 @@ pub(super) fn in_its_place(service: ServiceName, traces: &[Vec<BackendSpan>]) ->
     }
 }
 
+/// Another deployment of the same name, where it tells a place in which none of the target's own spans say that they are.
+pub(super) fn other_deployment(
+    service: &ServiceName,
+    traces: &[Vec<BackendSpan>],
+    found: &[BackendSpan],
+) -> Option<Text> {
+    let is_of = |span: &&BackendSpan| span.service == service.name && !is_own(span);
+    let ours: Vec<_> = traces.iter().flatten().filter(is_of).collect();
+    let is_unknown = |key: &&str| ours.iter().all(|span| !span.resource.contains_key(*key));
+    let unknown: Vec<_> = PLACES.into_iter().filter(is_unknown).collect();
+    if ours.is_empty() {
+        return None;
+    }
+    let place = |span: &BackendSpan| {
+        let told = unknown
+            .iter()
+            .find_map(|key| Some((key, span.resource.get(*key)?)));
+        told.map(|(key, value)| Text::new(format!("a deployment that says {key}={value}")))
+    };
+    found
+        .iter()
+        .filter(is_of)
+        .filter(|span| span.resource_matches(service))
+        .find_map(place)
+}
+
 /// Services with spans in our traces that may or may not be the target's.
 pub(super) fn candidates(
     traces: &[Vec<BackendSpan>],
@@ -193,6 +219,21 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
         }
+    }
+
+    #[test]
+    fn who_says_where_it_is_may_be_another_than_who_does_not() {
+        let staging = span("weather", &[("deployment.environment.name", "staging")]);
+        let other = |ours: &[BackendSpan]| {
+            let found = other_deployment(&named(&[]), &[ours.to_vec()], &[staging.clone()]);
+            found.map(|other| other.to_string())
+        };
+        assert_eq!(
+            other(&[span("weather", &[])]).as_deref(),
+            Some("a deployment that says deployment.environment.name=staging")
+        );
+        assert_eq!(other(&[staging.clone()]), None);
+        assert_eq!(other(&[span("gateway", &[])]), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ const COLUMNS: [&str; 7] = [
 ];
 
 /// What the judge reads from a span's attributes.
-const ATTRIBUTES: [&str; 23] = [
+const ATTRIBUTES: [&str; 26] = [
     "mcp.method.name",
     "mcp.session.id",
     "mcp.session_id",
@@ -44,8 +44,10 @@ const ATTRIBUTES: [&str; 23] = [
     "mcp.error_code",
     "mcpprobe.state",
     "mcpprobe.layer",
+    "gen_ai.operation.name",
     "gen_ai.tool.name",
     "heimdall.span_kind",
+    "openinference.span.kind",
     "error.type",
     "rpc.response.status_code",
     "rpc.jsonrpc.error_code",
@@ -55,6 +57,7 @@ const ATTRIBUTES: [&str; 23] = [
     "http.target",
     "http.route",
     "user_agent.original",
+    "http.user_agent",
     "user_agent.synthetic.type",
     "exception.message",
 ];

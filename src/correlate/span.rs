@@ -34,9 +34,12 @@ fn is_written_as_ours(span: &BackendSpan) -> bool {
 }
 
 pub(super) fn has_mcp_attributes(span: &BackendSpan) -> bool {
-    span.tags.keys().any(|key| {
+    let is_of_mcp = |key: &String| {
         key.starts_with("mcp.") || key == "gen_ai.tool.name" || key == "heimdall.span_kind"
-    })
+    };
+    span.tags.keys().any(is_of_mcp)
+        || span.tag("openinference.span.kind") == Some("TOOL")
+        || span.tag("gen_ai.operation.name") == Some("execute_tool")
 }
 
 pub(super) fn is_foreign_mcp(span: &BackendSpan) -> bool {

@@ -33,7 +33,7 @@ const SEARCH_LIMIT: usize = 1_500;
 const SPANS_PER_TRACE: usize = 100;
 
 /// What the judge reads from a span, besides those that every search selects.
-const ATTRIBUTES: [&str; 20] = [
+const ATTRIBUTES: [&str; 23] = [
     "mcp.method.name",
     "mcp.session.id",
     "mcp.session_id",
@@ -42,8 +42,10 @@ const ATTRIBUTES: [&str; 20] = [
     "mcp.tool_name",
     "mcp.type",
     "mcp.error_code",
+    "gen_ai.operation.name",
     "gen_ai.tool.name",
     "heimdall.span_kind",
+    "openinference.span.kind",
     "error.type",
     "rpc.response.status_code",
     "rpc.jsonrpc.error_code",
@@ -53,6 +55,7 @@ const ATTRIBUTES: [&str; 20] = [
     "http.target",
     "http.route",
     "user_agent.original",
+    "http.user_agent",
     "user_agent.synthetic.type",
 ];
 

@@ -183,7 +183,10 @@ impl Inquiry {
             Some(reader) => reader.traces(&subject.target, window)?,
             None => Default::default(),
         };
+        let mut targets = self.targets.iter();
+        let target = targets.find(|target| target.name == subject.target);
         Ok(Case {
+            by_plain_proxy: target.is_some_and(|target| target.is_by_plain_proxy()),
             service_shared_with: self.shared_with(
                 &subject.target,
                 service.as_ref(),

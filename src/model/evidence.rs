@@ -81,7 +81,7 @@ pub struct FailedProbe {
     pub ended_at: SystemTime,
     /// The layer that failed.
     pub layer: Layer,
-    /// The proxy that we go through failed: that is on our side of the server.
+    /// The proxy that we go through failed, or may have answered in the server's place: that is on our side of the server.
     pub at_proxy: bool,
     /// The HTTP status of the answer, where there was one.
     pub http_status: Option<u16>,
@@ -311,6 +311,8 @@ pub struct Case {
     pub ever_instrumented: bool,
     /// How late the target's spans usually are.
     pub usual_lag: Duration,
+    /// A proxy of ours is asked to pass its requests on: a gateway's status may be that proxy's own.
+    pub by_plain_proxy: bool,
     /// Length of the baseline, and at most of the gap.
     pub window: Duration,
 }

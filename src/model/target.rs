@@ -121,6 +121,16 @@ pub struct Target {
     pub secrets: Vec<Secret>,
 }
 
+impl Target {
+    /// Whether its requests go to a proxy in full, which may then answer for itself: to `https` there is a tunnel.
+    pub fn is_by_plain_proxy(&self) -> bool {
+        match &self.endpoint {
+            Endpoint::Http(http) => http.url.scheme() == "http" && http.network.proxy.is_some(),
+            Endpoint::Stdio(_) => false,
+        }
+    }
+}
+
 /// When a target is probed on schedule.
 #[derive(Clone, Debug)]
 pub enum Timing {

@@ -52,6 +52,11 @@ func traced(server *mcp.Server, handler http.Handler, onlyCalls bool) http.Handl
 	provider := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(own))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	tracer := provider.Tracer("go-sdk-server")
+	mcp.AddTool(server, &mcp.Tool{Name: "nap", Description: "Takes six seconds."},
+		func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, any, error) {
+			time.Sleep(6 * time.Second)
+			return &mcp.CallToolResult{}, nil, nil
+		})
 	server.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
 		return func(ctx context.Context, method string, request mcp.Request) (mcp.Result, error) {
 			if extra := request.GetExtra(); extra != nil {
