@@ -4,6 +4,7 @@
 //! one `watch` for those that share the backend, one for each that breaks the backend itself.
 
 mod backend;
+mod cable;
 mod fault;
 mod front;
 mod network;
@@ -42,6 +43,35 @@ fn every_verdict_on_every_fault_is_right_with_zipkin() {
 #[ignore = "two minutes of 60 real servers, which want the machine for themselves: tests/run faults"]
 fn every_verdict_on_every_fault_is_right_with_tempo() {
     every_verdict_is_right(Kind::Tempo);
+}
+
+#[test]
+fn nobody_is_blamed_for_our_own_cable_by_the_embedded_backend() {
+    nobody_is_blamed_for_our_own_cable(Kind::Embedded);
+}
+
+#[test]
+fn nobody_is_blamed_for_our_own_cable_by_a_jaeger_beside_us() {
+    nobody_is_blamed_for_our_own_cable(Kind::Jaeger);
+}
+
+fn nobody_is_blamed_for_our_own_cable(kind: Kind) {
+    in_a_network_of_our_own(|network| {
+        let told = cable::verdict(kind, network, Network::drop_all);
+        assert_eq!(told["verdict"], "inconclusive", "{told}");
+        assert!(
+            told["reason"].as_str().unwrap().contains("cut off"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn a_host_is_gone_where_another_is_reached() {
+    in_a_network_of_our_own(|network| {
+        let told = cable::verdict(Kind::Embedded, network, Network::drop_far);
+        assert_eq!(told["verdict"], "infrastructure", "{told}");
+    });
 }
 
 fn every_verdict_is_right(kind: Kind) {

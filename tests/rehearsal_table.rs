@@ -146,6 +146,7 @@ impl Row {
                 spread: Duration::ZERO,
             },
             shares_our_network: self.beside_us,
+            elsewhere: Default::default(),
             others_heard: self.heard,
             spans: (0..self.others)
                 .map(|number| request(number, end))

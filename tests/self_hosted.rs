@@ -4,6 +4,7 @@
 //! `data/backends/KIND/backend.toml` is what it looks like from outside, `data/backends/KIND/*.toml` what else may go wrong
 //! with it, `data/backends/every/*.toml` what may with each.
 
+mod embedded;
 mod fake;
 mod scene;
 mod zipkin;

@@ -5,4 +5,4 @@ mod disk;
 mod exporters;
 mod hostile;
 mod protocol;
-mod rig;
+pub(crate) mod rig;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use mcpprobe::correlate::{excerpt, judge};
 use mcpprobe::model::{
-    BackendState, ClockSkew, Coverage, Evidence, FailedProbe, Fellows, Judgement, Layer,
+    BackendState, ClockSkew, Coverage, Elsewhere, Evidence, FailedProbe, Fellows, Judgement, Layer,
     PassedProbe, Rule, ServerSpan, SpanId, SpanKind, Text, TraceId, Verdict, Window,
 };
 
@@ -121,6 +121,8 @@ struct Row {
     clock: Clock,
     #[serde(default)]
     shares_our_network: bool,
+    #[serde(default)]
+    elsewhere: Elsewhere,
     others_heard: Option<usize>,
     #[serde(default)]
     spans: Vec<Spans>,
@@ -323,6 +325,7 @@ impl Row {
                 spread: Duration::from_secs_f64(self.clock.spread),
             },
             shares_our_network: self.shares_our_network,
+            elsewhere: self.elsewhere,
             others_heard: self.others_heard,
             spans: self.all_spans(&passed),
             probe_traces: owners.iter().map(|owner| owner.trace()).collect(),

@@ -11,9 +11,9 @@ use super::head::Head;
 use super::isolation::{Isolation, LEAST_TARGETS, LastSeen, Turned};
 use super::machine::{Rules, Seen, Watched, resolved};
 use crate::model::{
-    AlertChange, Alerting, ChannelSettings, Delivery, DeliveryOutcome, Endpoint, Incident,
-    IncidentKind, Layer, Link, Maintenance, Notice, NoticeEvent, Orders, Reason, Resolution, Route,
-    Silence, State, Target, Text, TimelineEntry, TimelineKind, TraceId, Verdict,
+    AlertChange, Alerting, ChannelSettings, Delivery, DeliveryOutcome, Incident, IncidentKind,
+    Layer, Link, Maintenance, Notice, NoticeEvent, Orders, Reason, Resolution, Route, Silence,
+    State, Target, Text, TimelineEntry, TimelineKind, TraceId, Verdict,
 };
 
 /// How long a notice waits for the parent's own probe, which is asked for at once: a hanging one takes its timeout, 10 s
@@ -880,7 +880,7 @@ impl Desk {
         for target in targets {
             let seat = match before.remove(&target.name) {
                 Some(seat) => Seat {
-                    remote: is_remote(target),
+                    remote: target.is_remote(),
                     target: Arc::clone(target),
                     ..seat
                 },
@@ -905,7 +905,7 @@ impl Desk {
 impl Seat {
     fn new(target: &Arc<Target>, watched: Watched) -> Self {
         Self {
-            remote: is_remote(target),
+            remote: target.is_remote(),
             target: Arc::clone(target),
             watched,
             parent: None,
@@ -985,24 +985,6 @@ fn is_cut(found: &Seen) -> bool {
             found.reason,
             Some(Reason::ConnectionRefused | Reason::Expectation)
         )
-}
-
-/// A loopback address, a Unix socket or a process is on this machine.
-fn is_remote(target: &Target) -> bool {
-    match &target.endpoint {
-        Endpoint::Stdio(_) => false,
-        Endpoint::Http(http) => {
-            http.socket.is_none()
-                && !match http.url.host() {
-                    Some(url::Host::Domain(name)) => {
-                        name == "localhost" || name.ends_with(".localhost")
-                    }
-                    Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-                    Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-                    None => true,
-                }
-        }
-    }
 }
 
 fn matches(route: &Route, incident: &Incident, tags: &[String]) -> bool {

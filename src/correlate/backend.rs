@@ -29,7 +29,7 @@ use super::unaskable::Unaskable;
 use super::zipkin::Zipkin;
 use crate::model::{
     AskedBackend, BackendKind, BackendSettings, Coverage, RemoteSettings, ServiceName, SpanId,
-    SpanKind, Text, TraceId, TracesSettings, Window,
+    SpanKind, Text, TraceId, TracesSettings, Window, is_local,
 };
 use crate::traces::Reader;
 
@@ -270,6 +270,14 @@ impl Backend {
 
     pub(super) fn api(&self) -> &dyn Api {
         self.api.as_ref()
+    }
+
+    /// Whether it stands on the prober's own machine: then that it has our spans says nothing of our network.
+    pub fn is_beside_us(&self) -> bool {
+        match &self.settings {
+            BackendSettings::Embedded(_) => true,
+            BackendSettings::Remote(remote) => remote.url.as_ref().is_some_and(is_local),
+        }
     }
 
     /// Whether its vendor counts how often it is asked.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use crate::model::{Evidence, FailedProbe, Layer, ServerSpan, Text};
+use crate::model::{Elsewhere, Evidence, FailedProbe, Layer, ServerSpan, Text};
 
 /// Passed probes that have to have left spans before silence means anything.
 pub(super) const JOINED_NEEDED: usize = 3;
@@ -162,13 +162,20 @@ impl<'e> Bench<'e> {
             .is_some_and(|probe| probe.layer == Layer::Transport)
     }
 
-    /// Whether the prober's own network was seen to work in the gap: the host refused us, something answered, or others'
-    /// spans arrived.
+    /// Whether the prober's own network was seen to work since the failure: something answered us, a probe of another host
+    /// got through, or others' spans arrived.
     pub(super) fn has_sign_from_outside(&self) -> bool {
+        self.was_answered()
+            || self.evidence.elsewhere == Elsewhere::Reached
+            || self.evidence.others_heard.is_some_and(|spans| spans > 0)
+    }
+
+    /// The host refused us, or something spoke HTTP to us that is no proxy of ours.
+    pub(super) fn was_answered(&self) -> bool {
         let last = self.evidence.failed.last();
-        let by_answer =
-            last.is_some_and(|p| p.refused_by_host || (p.http_status.is_some() && !p.at_proxy));
-        by_answer || self.evidence.others_heard.is_some_and(|spans| spans > 0)
+        last.is_some_and(|probe| {
+            probe.refused_by_host || (probe.http_status.is_some() && !probe.at_proxy)
+        })
     }
 
     pub(super) fn in_failed_traces(&self) -> usize {

@@ -1,7 +1,7 @@
 //! What a verdict rests on, for whoever wants to check it: the controls, and the spans that tell most.
 
 use super::bench::{Bench, EXPECTED_NEEDED, JOINED_NEEDED};
-use crate::model::{BackendState, Control, Fellows, ServerSpan, Text};
+use crate::model::{BackendState, Control, Elsewhere, Fellows, ServerSpan, Text};
 
 /// Spans that are shown with a verdict: more than three are not read at night.
 const TELLING: usize = 3;
@@ -75,23 +75,25 @@ impl Bench<'_> {
     /// Only where having our spans says nothing of the network.
     fn network(&self) -> Option<Control> {
         let evidence = self.evidence;
-        if !evidence.shares_our_network {
+        let is_beside_us = evidence.elsewhere != Elsewhere::Unknown;
+        if !evidence.shares_our_network && !is_beside_us {
             return None;
         }
         let last = evidence.failed.last();
-        let detail = match evidence.others_heard {
+        let detail = match (evidence.elsewhere, evidence.others_heard) {
             _ if last.is_some_and(|probe| probe.refused_by_host) => {
                 "the host refused or reset our connection".to_owned()
             }
-            _ if last.is_some_and(|probe| probe.http_status.is_some()) => {
-                "something answered us over HTTP".to_owned()
-            }
-            Some(spans) => format!("{spans} spans of others arrived since the last passed probe"),
-            None => "nobody refused us, and whether others were heard is not known".to_owned(),
+            _ if self.was_answered() => "something answered us over HTTP".to_owned(),
+            (Elsewhere::Unreached, _) => "no probe of another host got anywhere".to_owned(),
+            (Elsewhere::Reached, _) => "a probe of another host got through".to_owned(),
+            (_, Some(spans)) => format!("{spans} spans of others arrived since the failure"),
+            _ => "nobody refused us, and whether others were heard is not known".to_owned(),
         };
         Some(Control {
             control: "sign_from_outside",
-            held: self.has_sign_from_outside(),
+            held: self.was_answered()
+                || (self.has_sign_from_outside() && evidence.elsewhere != Elsewhere::Unreached),
             detail: detail.into(),
         })
     }

@@ -12,8 +12,8 @@ use super::search::Search;
 use super::service::{by_trace, candidates, in_its_place, learnt_service, other_deployment};
 use super::span::{is_own, server_span};
 use crate::model::{
-    BackendState, Case, ClockSkew, Evidence, FailedProbe, Layer, OperationKind, PassedProbe,
-    Reason, ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
+    BackendState, Case, ClockSkew, Elsewhere, Evidence, FailedProbe, Layer, OperationKind,
+    PassedProbe, Reason, ServerSpan, ServiceName, SpanId, StoredProbe, Text, TraceId, Window,
 };
 
 /// Failed probes whose traces are asked for.
@@ -133,6 +133,10 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         usual_lag: case.usual_lag,
         clock: skew,
         shares_our_network: api.shares_our_network(),
+        elsewhere: match backend.is_beside_us() {
+            true => case.elsewhere,
+            false => Elsewhere::Unknown,
+        },
         others_heard,
         spans,
         probe_traces: own_traces(case),

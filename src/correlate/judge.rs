@@ -10,8 +10,8 @@ use super::bench::{
     requests,
 };
 use crate::model::{
-    BackendState, Coverage, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan, SpanKind,
-    Text, Verdict, spoken,
+    BackendState, Coverage, Elsewhere, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan,
+    SpanKind, Text, Verdict, spoken,
 };
 
 const GATEWAY_TIMEOUT: u16 = 504;
@@ -302,12 +302,21 @@ impl Bench<'_> {
             (_, Some(status)) => format!("HTTP {status} from something in front"),
             _ => return None,
         };
+        if self.evidence.elsewhere == Elsewhere::Unreached && !self.was_answered() {
+            return Some((
+                Verdict::Inconclusive,
+                Rule::NoTrace,
+                format!(
+                    "no-trace pattern: {how}, but none of our probes of other hosts got anywhere since either: it may be the prober itself that is cut off, and the trace backend beside it would not notice"
+                ),
+            ));
+        }
         if self.evidence.shares_our_network && !self.has_sign_from_outside() {
             return Some((
                 Verdict::Inconclusive,
                 Rule::NoTrace,
                 format!(
-                    "no-trace pattern: {how}, but nothing shows that it is not the prober itself that is cut off: nobody refused us, and the backend beside it heard nobody else"
+                    "no-trace pattern: {how}, but nothing shows that it is not the prober itself that is cut off: nobody refused us, no probe of another host got through, and the backend beside it heard nobody else"
                 ),
             ));
         }

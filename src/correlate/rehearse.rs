@@ -43,7 +43,8 @@ pub fn rehearse(staging: &Staging, evidence: Option<&Evidence>) -> Rehearsal {
             .trouble()
             .map(|why| Lack::ClockOff(why.into())),
     );
-    if evidence.shares_our_network && evidence.others_heard.unwrap_or_default() == 0 {
+    let is_heard = bench.has_sign_from_outside();
+    if evidence.shares_our_network && !is_heard {
         lacks.push(Lack::NobodyElseHeard);
     }
     let is_instrumented = evidence.ever_instrumented || !bench.spans.is_empty();

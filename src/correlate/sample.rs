@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use crate::model::{
-    BackendState, ClockSkew, Coverage, Evidence, FailedProbe, Fellows, Layer, PassedProbe,
-    ServerSpan, SpanId, SpanKind, TraceId, Window,
+    BackendState, ClockSkew, Coverage, Elsewhere, Evidence, FailedProbe, Fellows, Layer,
+    PassedProbe, ServerSpan, SpanId, SpanKind, TraceId, Window,
 };
 
 /// Any evidence about an incident whose first failed probe began at 0; most of it makes sense.
@@ -56,6 +56,7 @@ pub(super) fn evidence() -> impl Strategy<Value = Evidence> {
                 usual_lag: Duration::ZERO,
                 clock: ClockSkew::NONE,
                 shares_our_network: shared && ever,
+                elsewhere: Elsewhere::Unknown,
                 others_heard: known.then_some(3),
                 spans: (0..)
                     .zip(spans)

@@ -7,8 +7,11 @@ use std::time::SystemTime;
 use tokio::runtime::Handle;
 
 use crate::correlate::{self, Asking, Backend, Claim, Ticket};
-use crate::model::{Asked, Case, Judgement, ServiceName, Target, TracesSettings, Window};
-use crate::store::Reader;
+use crate::model::{
+    Asked, Case, Elsewhere, Judgement, Reason, ServiceName, StoredProbe, Target, TracesSettings,
+    Window,
+};
+use crate::store::{ProbesAround, Reader};
 
 /// Asks about incidents.
 #[derive(Clone)]
@@ -58,6 +61,19 @@ impl Source {
         }
         Ok(made.into())
     }
+}
+
+/// Other hosts that are looked at: where none of so many was reached, more say no more.
+const MOST_ELSEWHERE: usize = 50;
+
+/// Whether nothing at all came back: whoever refuses, shows a certificate or says that there is no such name has been reached.
+fn is_lost(probe: &StoredProbe) -> bool {
+    matches!(
+        probe.reason,
+        Some(
+            Reason::ConnectTimeout | Reason::Unreachable | Reason::DnsTimeout | Reason::DnsFailure
+        )
+    )
 }
 
 /// A verdict with all that it rests on.
@@ -186,6 +202,10 @@ impl Inquiry {
         let mut targets = self.targets.iter();
         let target = targets.find(|target| target.name == subject.target);
         Ok(Case {
+            elsewhere: match &reader {
+                Some(reader) => self.elsewhere(&subject, &history, reader)?,
+                None => Elsewhere::Unknown,
+            },
             by_plain_proxy: target.is_some_and(|target| target.is_by_plain_proxy()),
             service_shared_with: self.shared_with(
                 &subject.target,
@@ -204,6 +224,42 @@ impl Inquiry {
             usual_lag: remembered.lag,
             window: looked_at,
         })
+    }
+
+    /// What the last probes of other hosts found, of those since the first failure; before any, of the window before.
+    fn elsewhere(
+        &self,
+        subject: &Subject,
+        history: &ProbesAround,
+        reader: &Reader,
+    ) -> Result<Elsewhere, String> {
+        let looked_at = self.source_of(&subject.target)?.settings.window;
+        let window = match history.failed.last() {
+            Some(last) => Window {
+                from: subject.at,
+                to: history.recovered_at.unwrap_or(last.ended_at),
+            },
+            None => Window {
+                from: subject.at - looked_at,
+                to: subject.at,
+            },
+        };
+        let of = |name: &str| self.targets.iter().find(|target| target.name == name);
+        let Some(host) = of(&subject.target).and_then(|target| target.remote_host()) else {
+            return Ok(Elsewhere::Unknown);
+        };
+        let is_other = |target: &&Arc<Target>| target.remote_host().is_some_and(|of| of != host);
+        let mut found = Elsewhere::Unknown;
+        for other in self.targets.iter().filter(is_other).take(MOST_ELSEWHERE) {
+            match reader.last_in(&other.name, window)? {
+                // It could not be judged.
+                Some(probe) if !probe.state.works() && !probe.state.failed() => {}
+                Some(probe) if is_lost(&probe) => found = Elsewhere::Unreached,
+                Some(_) => return Ok(Elsewhere::Reached),
+                None => {}
+            }
+        }
+        Ok(found)
     }
 
     /// By the configuration, or as it was learnt.

@@ -115,6 +115,19 @@ pub struct PassedProbe {
     pub own_spans_found: bool,
 }
 
+/// Whether our probes of other hosts got anywhere: where none does, it may be us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Elsewhere {
+    /// There is no other host, or no probe of one.
+    #[default]
+    Unknown,
+    /// At least one did.
+    Reached,
+    /// None did.
+    Unreached,
+}
+
 /// `span.kind`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -244,6 +257,9 @@ pub struct Evidence {
     pub clock: ClockSkew,
     /// The backend stands in the prober's own network, so that its having our spans says nothing of the network.
     pub shares_our_network: bool,
+    /// What our probes of other hosts found since the first failure; asked only where the backend stands beside us.
+    #[serde(default)]
+    pub elsewhere: Elsewhere,
     /// Spans of others than the target and us that it was sent since the first failure, where it can say.
     pub others_heard: Option<usize>,
     /// Every span found in both windows and in the probes' traces; one span once.
@@ -311,6 +327,8 @@ pub struct Case {
     pub ever_instrumented: bool,
     /// How late the target's spans usually are.
     pub usual_lag: Duration,
+    /// What probes of other hosts found meanwhile.
+    pub elsewhere: Elsewhere,
     /// A proxy of ours is asked to pass its requests on: a gateway's status may be that proxy's own.
     pub by_plain_proxy: bool,
     /// Length of the baseline, and at most of the gap.

@@ -43,8 +43,8 @@ pub use common_cause::CommonCause;
 pub use conversation::{Conversation, Remark, RemarkKind};
 pub use cron::Cron;
 pub use evidence::{
-    BackendState, Case, Coverage, Evidence, FailedProbe, Fellows, PassedProbe, ServerSpan,
-    SpanKind, StoredProbe, Window,
+    BackendState, Case, Coverage, Elsewhere, Evidence, FailedProbe, Fellows, PassedProbe,
+    ServerSpan, SpanKind, StoredProbe, Window,
 };
 pub use expect::{Expect, Expectation};
 pub use explanation::Explanation;
@@ -76,6 +76,7 @@ pub use status::TargetStatus;
 pub use target::{
     CommandLine, Endpoint, EraMode, Header, HttpEndpoint, IpFamily, Network, Proxy, Redirects,
     Secret, ServiceName, Target, Timing, TlsFileNames, TlsSettings, TraceContext, Transport,
+    is_local,
 };
 pub use text::{Text, escaped, escaped_lines, is_unsafe};
 pub use tls::{ClientTls, Identity, Pem};

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
-use url::Url;
+use url::{Host, Url};
 
 use serde::Serialize;
 
@@ -128,6 +128,36 @@ impl Target {
             Endpoint::Http(http) => http.url.scheme() == "http" && http.network.proxy.is_some(),
             Endpoint::Stdio(_) => false,
         }
+    }
+}
+
+impl Target {
+    /// Whether there is a network on the way: a loopback address, a Unix socket or a process is on this machine.
+    pub fn is_remote(&self) -> bool {
+        match &self.endpoint {
+            Endpoint::Http(http) => http.socket.is_none() && !is_local(&http.url),
+            Endpoint::Stdio(_) => false,
+        }
+    }
+
+    /// The host that our own network has to let us reach; `None` on this machine, or behind a proxy.
+    pub fn remote_host(&self) -> Option<&str> {
+        match &self.endpoint {
+            Endpoint::Http(http) if self.is_remote() && http.network.proxy.is_none() => {
+                http.url.host_str()
+            }
+            Endpoint::Http(_) | Endpoint::Stdio(_) => None,
+        }
+    }
+}
+
+/// Whether a URL is of this machine.
+pub fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
     }
 }
 

@@ -102,6 +102,7 @@ mod tests {
                 usual_lag: Duration::ZERO,
                 clock: ClockSkew::NONE,
                 shares_our_network: false,
+                elsewhere: Default::default(),
                 others_heard: None,
                 spans: Vec::new(),
                 probe_traces: Default::default(),

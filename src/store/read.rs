@@ -277,6 +277,18 @@ impl Reader {
         )
     }
 
+    /// The last probe of the target that started in the window.
+    ///
+    /// # Errors
+    /// A sentence when the store cannot be read.
+    pub fn last_in(&self, name: &str, window: Window) -> Result<Option<StoredProbe>, String> {
+        let mut last = self.probes(
+            "p.started >= ?2 AND p.started < ?3 ORDER BY p.started DESC LIMIT 1",
+            params![name, nanos(window.from), nanos(window.to)],
+        )?;
+        Ok(last.pop())
+    }
+
     /// Every probe since a time, of all targets, in the order in which they ended; read a page at a time.
     ///
     /// # Errors

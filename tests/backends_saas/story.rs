@@ -57,6 +57,7 @@ pub(super) fn case(start: SystemTime, failure: Failure, service: &str) -> Case {
         }
     });
     Case {
+        elsewhere: Default::default(),
         by_plain_proxy: false,
         target: "weather".to_owned(),
         incident: Some("i-1".to_owned()),

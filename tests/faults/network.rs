@@ -14,6 +14,9 @@ pub(super) const NEAR: &str = "198.51.100.1";
 /// The other end, which is another network.
 pub(super) const FAR: &str = "198.51.100.10";
 
+/// Another host there.
+pub(super) const FARTHER: &str = "198.51.100.11";
+
 pub(super) struct Network {
     far: Program,
 }
@@ -67,12 +70,13 @@ impl Network {
             &format!(
                 "ip link set lo up && ip link add near address 02:00:00:00:00:01 type veth peer name far netns {id} \
                  && ip addr add {NEAR}/24 dev near && ip link set near up \
-                 && ip neigh replace {FAR} lladdr 02:00:00:00:00:02 dev near nud permanent"
+                 && ip neigh replace {FAR} lladdr 02:00:00:00:00:02 dev near nud permanent \
+                 && ip neigh replace {FARTHER} lladdr 02:00:00:00:00:02 dev near nud permanent"
             ),
         );
         network.at_far(&format!(
             "ip link set far address 02:00:00:00:00:02 && ip link set lo up && ip addr add {FAR}/24 dev far \
-             && ip link set far up"
+             && ip addr add {FARTHER}/24 dev far && ip link set far up"
         ));
         network
     }
@@ -87,6 +91,11 @@ impl Network {
 
     fn at_far(&self, script: &str) {
         run(self.far("sh".as_ref()).arg("-c"), script);
+    }
+
+    /// From now on what we send to `FAR` is not answered; to `FARTHER` it is.
+    pub(super) fn drop_far(&self) {
+        self.at_far(&format!("ip rule add from {FAR}/32 blackhole"));
     }
 
     /// From now on what we send there is not answered, and nobody says why.

@@ -238,7 +238,7 @@ fn database() -> TcpListener {
 }
 
 /// Whether `watch` has seen joined spans of a target.
-fn is_instrumented(watch: &Watch, name: &str) -> bool {
+pub(super) fn is_instrumented(watch: &Watch, name: &str) -> bool {
     let store = rusqlite::Connection::open(watch.folder().join("mcpprobe.db")).unwrap();
     let sql = "SELECT instrumented FROM target WHERE name = ?1";
     store

@@ -109,7 +109,11 @@ fn command_line(plan: &Plan, host: &str, port: u16, control: u16) -> (PathBuf, V
             (cache().join("python/bin/python"), line)
         }
         fault::Program::Go => {
-            let addr = format!("{host}:{port}");
+            // The other network is its own: there every address of it is.
+            let addr = match plan.far {
+                Some(_) => format!(":{port}"),
+                None => format!("{host}:{port}"),
+            };
             let control = format!("{host}:{control}");
             (
                 cache().join("go/server"),

@@ -72,6 +72,7 @@ impl Scene {
     pub(super) fn case(self) -> Case {
         let failed = [0, 30].map(|after| first_failure() + Duration::from_secs(after));
         Case {
+            elsewhere: Default::default(),
             by_plain_proxy: false,
             target: "weather".to_owned(),
             incident: Some("incident".to_owned()),

@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) forward: Option<ForwardSettings>,
     pub(crate) path: Option<PathBuf>,
     pub(crate) max_size: Option<u64>,
+    pub(crate) keep: Option<Duration>,
 }
 
 /// Dropped in this order: who receives, who stores, where.
@@ -55,7 +56,7 @@ impl Rig {
             Arc::new(move |text| said.lock().unwrap().push(text.to_owned()));
         let settings = StoreSettings {
             path: path.clone(),
-            keep: 7 * DAY,
+            keep: options.keep.unwrap_or(7 * DAY),
             max_size: options.max_size.unwrap_or(1 << 30),
             keep_content: false,
         };

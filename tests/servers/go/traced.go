@@ -52,9 +52,9 @@ func traced(server *mcp.Server, handler http.Handler, onlyCalls bool) http.Handl
 	provider := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(own))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	tracer := provider.Tracer("go-sdk-server")
-	mcp.AddTool(server, &mcp.Tool{Name: "nap", Description: "Takes six seconds."},
+	mcp.AddTool(server, &mcp.Tool{Name: "nap", Description: "Takes four seconds."},
 		func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, any, error) {
-			time.Sleep(6 * time.Second)
+			time.Sleep(4 * time.Second)
 			return &mcp.CallToolResult{}, nil, nil
 		})
 	server.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
