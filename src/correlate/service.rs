@@ -9,7 +9,7 @@ use super::span::{has_mcp_attributes, is_foreign_mcp, is_health_check, is_own};
 use crate::model::{ServiceName, SpanKind, Text, TraceId, Window};
 
 /// Resource attributes by which two deployments of one service are told apart.
-const PLACES: [&str; 3] = [
+pub(super) const PLACES: [&str; 3] = [
     "deployment.environment.name",
     "deployment.environment",
     "service.namespace",

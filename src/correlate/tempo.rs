@@ -20,6 +20,7 @@ use super::backend::{
 };
 use super::http::{Http, Reply};
 use super::otlp::{Attribute, ResourceSpans, spans, whole};
+use super::service::PLACES;
 use crate::model::{Coverage, RemoteSettings, ServiceName, Text, TraceId, Window};
 
 /// For one query: a search reads from object storage.
@@ -157,6 +158,13 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
+/// The resource attributes that tell where it is, or whether it is another one of its name.
+fn places(service: &ServiceName) -> impl Iterator<Item = &str> {
+    let own = service.attributes.keys().map(String::as_str);
+    let others = PLACES.into_iter();
+    own.chain(others.filter(|key| !service.attributes.contains_key(*key)))
+}
+
 /// The spans of a service, with all that the judge reads. Its resource attributes are compared here and not there, where
 /// a number never equals its digits.
 fn search_query(service: &ServiceName) -> String {
@@ -164,7 +172,7 @@ fn search_query(service: &ServiceName) -> String {
         .map(str::to_owned)
         .into();
     selected.extend(ATTRIBUTES.map(|name| format!("span.{name}")));
-    let keys = service.attributes.keys();
+    let keys = places(service);
     selected.extend(keys.map(|key| format!("resource.{}", quoted(key))));
     format!(
         "{{ resource.service.name = {} }} | select({})",
@@ -384,7 +392,6 @@ impl FoundSpan {
         let (Some(kind), Some(status)) = (tag("kind"), tag("status")) else {
             return Err(unreadable("a span without the kind and status asked for"));
         };
-        let keys = service.attributes.keys();
         Ok(BackendSpan {
             trace_id,
             span_id,
@@ -400,8 +407,8 @@ impl FoundSpan {
             duration: Duration::from_nanos(whole(&self.duration_nanos).unwrap_or_default()),
             is_error: status == "error",
             message: tag("statusMessage").filter(|message| !message.is_empty()),
-            resource: keys
-                .filter_map(|key| Some((key.clone(), tag(key)?)))
+            resource: places(service)
+                .filter_map(|key| Some((key.to_owned(), tag(key)?)))
                 .collect(),
             tags,
         })

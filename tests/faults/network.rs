@@ -102,6 +102,13 @@ impl Network {
     pub(super) fn drop_all(&self) {
         self.at_far(&format!("ip route add blackhole {NEAR}/32"));
     }
+
+    /// The same as before `drop_all`.
+    pub(super) fn let_all_through(&self) {
+        self.at_far(&format!(
+            "ip route del blackhole {NEAR}/32 2>/dev/null || true"
+        ));
+    }
 }
 
 fn run(command: &mut Command, script: &str) {

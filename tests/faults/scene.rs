@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use super::front::{Front, Toxiproxy};
 use super::network::{NEAR, Network, port};
 use super::others::Others;
 use super::server::{Plan, Server};
-use crate::support::{Watch, eventually};
+use crate::support::{PATIENCE, Watch, eventually};
 
 /// So long is what is broken early broken before the rest: as many probes as are looked at, and longer than a span may be
 /// late, so that the passed probes before the fault count.
@@ -44,13 +44,21 @@ struct Target<'s> {
     _others: Option<Others>,
 }
 
+/// What is wrong with the verdicts on a fault.
+pub(super) struct Complaint<'f> {
+    pub(super) fault: &'f Fault,
+    /// Nobody was blamed: a machine that does too much at once makes that of a fault too.
+    pub(super) is_shrug: bool,
+    pub(super) text: String,
+}
+
 /// Plays faults that share a backend, and complains about wrong verdicts.
-pub(super) fn play(
+pub(super) fn play<'f>(
     kind: Kind,
     own: Option<Own>,
-    faults: &[&Fault],
+    faults: &[&'f Fault],
     network: &Network,
-) -> Vec<String> {
+) -> Vec<Complaint<'f>> {
     let stage = Stage::set(kind, own, faults, network);
     let targets: Vec<Target> = thread::scope(|scope| {
         let starting: Vec<_> = faults
@@ -88,20 +96,16 @@ pub(super) fn play(
             thread::sleep(BETWEEN);
         }
     });
-    for target in targets.iter().filter(|target| !target.fault.stays_up) {
-        eventually(
-            &format!("the last verdict on {}", target.fault.name),
-            || {
-                let told = verdicts(target.fault, &watch, &before);
-                told.iter()
-                    .any(|line| line["provisional"] == false)
-                    .then_some(())
-            },
-        );
+    let until = Instant::now() + PATIENCE;
+    let is_last = |line: &Value| line["provisional"] == false;
+    let is_judged =
+        |fault: &Fault| fault.stays_up || verdicts(fault, &watch, &before).iter().any(is_last);
+    while !faults.iter().all(|fault| is_judged(fault)) && Instant::now() < until {
+        thread::sleep(Duration::from_millis(200));
     }
-    targets
+    faults
         .iter()
-        .filter_map(|target| complaint(target.fault, kind, &watch, &before))
+        .filter_map(|fault| complaint(fault, kind, &watch, &before))
         .collect()
 }
 
@@ -267,12 +271,12 @@ fn verdicts(fault: &Fault, watch: &Watch, before: &BTreeSet<String>) -> Vec<Valu
 }
 
 /// What is wrong with the verdicts on a fault, those that were not the last ones included.
-fn complaint(
-    fault: &Fault,
+fn complaint<'f>(
+    fault: &'f Fault,
     kind: Kind,
     watch: &Watch,
     before: &BTreeSet<String>,
-) -> Option<String> {
+) -> Option<Complaint<'f>> {
     let right = fault.right(kind);
     let told: Vec<_> = verdicts(fault, watch, before)
         .into_iter()
@@ -285,27 +289,36 @@ fn complaint(
         let mark = if *provisional { " (provisional)" } else { "" };
         println!("{kind:?} {}: {verdict}{mark}: {reason}", fault.name);
     }
-    let mut wrong: BTreeSet<String> = told
+    let wrong: Vec<_> = told
         .iter()
         // It is honest to say that nothing is known yet.
         .filter(|(verdict, provisional, _)| !*provisional || verdict != "inconclusive")
         .filter(|(verdict, ..)| !right.contains(verdict.as_str()))
+        .collect();
+    let is_shrug = wrong.iter().all(|(verdict, ..)| verdict == "inconclusive");
+    let mut wrong: BTreeSet<String> = wrong
+        .iter()
         .map(|(verdict, provisional, reason)| {
             format!("{verdict} (provisional: {provisional}): {reason}")
         })
         .collect();
+    if !fault.stays_up && told.iter().all(|(_, provisional, _)| *provisional) {
+        wrong.insert("the last verdict did not come".to_owned());
+    }
     if fault.stays_up {
         let state = watch.status(&fault.name)["state"].clone();
         if state != "up" {
             wrong.insert(format!("it is {state}"));
         }
     }
-    (!wrong.is_empty()).then(|| {
-        format!(
+    (!wrong.is_empty()).then(|| Complaint {
+        fault,
+        is_shrug,
+        text: format!(
             "{kind:?}, {}: {}\n  right: {right:?}\n  was:   {}",
             fault.name,
             fault.says,
             wrong.into_iter().collect::<Vec<_>>().join("\n         ")
-        )
+        ),
     })
 }
