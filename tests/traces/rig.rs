@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mcpprobe::model::{RecordedSpan, Secret, TraceId};
-use mcpprobe::traces::{ForwardSettings, ListenSettings, Receiver, Store, StoreSettings};
+use mcpprobe::traces::{Answers, ForwardSettings, ListenSettings, Receiver, Store, StoreSettings};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) forward: Option<ForwardSettings>,
     pub(crate) path: Option<PathBuf>,
     pub(crate) max_size: Option<u64>,
+    pub(crate) answers: Option<Answers>,
 }
 
 /// Dropped in this order: who receives, who stores, where.
@@ -67,7 +68,7 @@ impl Rig {
             token: options.token,
             forward: options.forward,
             own_resource: Vec::new(),
-            answers: None,
+            answers: options.answers,
         };
         let receiver = Receiver::start(listen, store.intake(), warn);
         assert!(receiver.troubles.is_empty(), "{:?}", receiver.troubles);

@@ -24,6 +24,7 @@ use crate::model::Secret;
 use forward::Forward;
 pub use forward::ForwardSettings;
 pub use own::OwnSpans;
+use question::Turns;
 pub use question::{Answers, Question, Reply};
 
 /// Where to listen, and what to do besides keeping what comes.
@@ -88,11 +89,11 @@ pub(super) struct Shared {
     token: Option<Secret>,
     forward: Option<Forward>,
     answers: Option<Answers>,
-    /// Questions that are being answered.
-    asked: Semaphore,
+    reads: Turns,
+    alarms: Turns,
     connections: Arc<Semaphore>,
     /// Bytes of bodies that are being received.
-    in_flight: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
     counts: Arc<Counts>,
 }
 
@@ -217,9 +218,10 @@ impl Work {
             token: self.token,
             forward,
             answers: self.answers,
-            asked: Semaphore::new(limits::QUESTIONS),
+            reads: Turns::new(limits::READS),
+            alarms: Turns::new(limits::ALARMS),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
             counts: self.counts,
         });
         for listener in self.listeners {
