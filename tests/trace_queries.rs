@@ -476,6 +476,64 @@ fn our_own_api_lists_shows_and_counts() {
     assert!(answer(&reader, "/api/nothing", "", SystemTime::now()).is_none());
 }
 
+/// Spans of the largest values that are kept: some six megabytes.
+fn bulk(trace: &str, from: u8) -> Vec<Span> {
+    let spans = (from..from + 100).map(|id| {
+        let attributes = (0..15).map(|n| key(&n.to_string(), text(&"x".repeat(4_000))));
+        let told = Told {
+            trace,
+            id,
+            parent: 0,
+            name: "large",
+            ago: 20,
+            took: 1,
+            error: None,
+            attributes: attributes.collect(),
+        };
+        span(told, SystemTime::now())
+    });
+    spans.collect()
+}
+
+#[test]
+fn an_answer_that_would_be_too_large_is_cut_and_says_so() {
+    const MEDIUM: &str = "2bf7651916cd43dd8448eb211c80319c";
+    const LARGE: &str = "3bf7651916cd43dd8448eb211c80319c";
+    let kept = Kept::new();
+    kept.record("bulk", bulk(MEDIUM, 1));
+    kept.record("bulk", bulk(MEDIUM, 101));
+    // Six times as much: ids are one byte here, so services tell them apart.
+    for service in ["a", "b", "c"] {
+        kept.record(service, bulk(LARGE, 1));
+        kept.record(service, bulk(LARGE, 101));
+    }
+    kept.store.flush();
+    let told = |query: &str| {
+        let reply = kept.asked("/api/traces", query);
+        assert_eq!(reply.status, 200);
+        let cut = reply.body["truncated"].as_bool().unwrap();
+        assert_eq!(reply.body["errors"][0]["code"] == 206, cut, "{query}");
+        (reply.body["data"].as_array().unwrap().len(), cut)
+    };
+    // However often one is asked for, it is told once.
+    let again = format!("traceID={MEDIUM}&traceID={MEDIUM}&traceID={MEDIUM}&traceID={FILES}");
+    assert_eq!(told(&again), (2, false));
+    assert_eq!(
+        told(&format!("traceID={LARGE}&traceID={MEDIUM}")),
+        (1, true)
+    );
+    assert_eq!(told("service=bulk"), (1, false));
+    let large = kept.asked(&format!("/api/traces/{LARGE}"), "").body;
+    assert_eq!(large["truncated"], true);
+    assert!(large["data"][0]["warnings"][0].is_string());
+    let spans = large["spans"].as_array().unwrap().len();
+    assert!((400..600).contains(&spans), "{spans}");
+    let medium = kept.asked(&format!("/api/traces/{MEDIUM}"), "").body;
+    assert_eq!(medium["truncated"], false);
+    assert!(medium["data"][0]["warnings"].is_null());
+    assert_eq!(medium["span_count"], 200);
+}
+
 /// Under `watch`: spans come in, questions are answered, and who has an alert of their own is told whose fault it is.
 #[test]
 fn a_watch_answers_at_the_port_at_which_it_receives() {

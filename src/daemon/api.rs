@@ -7,7 +7,7 @@
 //! | `/api/projects` | projects with their counts |
 //! | `/api/services`, `/api/services/{service}/operations`, `/api/operations`, `/api/dependencies` | as Jaeger does |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -15,12 +15,15 @@ use serde_json::{Value, json};
 use crate::model::{RecordedSpan, Text, TraceId, escaped};
 use crate::report;
 use crate::traces::convention::outcome_of_word;
-use crate::traces::{Reader, TraceFilter, TraceList, summary};
+use crate::traces::{FoundSpans, Reader, TraceFilter, TraceList, summary};
 
 /// Traces of one answer, unless asked for fewer: as many as Jaeger gives.
 const USUAL_LIMIT: usize = 100;
 /// However many are asked for: each may be a megabyte in Jaeger's shape.
 const MOST: usize = 1_500;
+/// Bytes of the spans of one answer: some 15,000 ordinary ones. As a tree of JSON, in two shapes, they take up to ten
+/// times as much, and two answers may be made at once.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// Traces that are looked through for an operation or tags, which no block knows: a second of work.
 const MOST_LOOKED_AT: usize = 10_000;
 /// Traces from which dependencies are told.
@@ -213,50 +216,78 @@ fn traces(reader: &Reader, parameters: &Parameters, now: SystemTime) -> Answered
     if !wanted.ids.is_empty() {
         return by_ids(reader, &wanted.ids);
     }
-    let (list, spans) = found(reader, &wanted)?;
+    let (list, told) = found(reader, &wanted)?;
     let mut document = report::traces::json(&list);
-    let data = match wanted.in_jaegers_shape {
-        true => list
-            .traces
-            .iter()
-            .zip(spans)
-            .map(|(summary, spans)| report::jaeger::trace(summary.id, &spans))
-            .collect(),
-        false => Vec::new(),
-    };
-    join(&mut document, report::jaeger::envelope(data));
+    join(&mut document, told.envelope());
     Ok(document)
 }
 
 fn by_ids(reader: &Reader, ids: &[TraceId]) -> Answered {
-    let mut data = Vec::new();
-    for id in ids.iter().take(MOST) {
-        let spans = reader.trace(*id).map_err(unavailable)?;
-        if !spans.is_empty() {
-            data.push(report::jaeger::trace(*id, &spans));
+    let mut told = Told::default();
+    let mut asked = BTreeSet::new();
+    for id in ids.iter().filter(|id| asked.insert(**id)).take(MOST) {
+        if told.is_cut {
+            break;
+        }
+        let found = read_trace(reader, *id)?;
+        if !found.spans.is_empty() {
+            told.add(*id, &found);
         }
     }
-    Ok(report::jaeger::envelope(data))
+    let truncated = json!({ "truncated": told.is_cut });
+    let mut document = told.envelope();
+    join(&mut document, truncated);
+    Ok(document)
 }
 
-/// Traces, and the spans of each where those were needed.
-type Found = (TraceList, Vec<Vec<RecordedSpan>>);
+/// As much of it as one answer holds.
+fn read_trace(reader: &Reader, id: TraceId) -> Result<FoundSpans, (u16, String)> {
+    reader.trace_within(id, MOST_BYTES).map_err(unavailable)
+}
 
-/// The traces that pass.
-fn found(reader: &Reader, wanted: &Wanted) -> Result<Found, (u16, String)> {
+/// Traces in Jaeger's shape, as many as fit into one answer.
+#[derive(Default)]
+struct Told {
+    data: Vec<Value>,
+    bytes: usize,
+    /// There was one more, and no room for it.
+    is_cut: bool,
+}
+
+impl Told {
+    fn add(&mut self, id: TraceId, found: &FoundSpans) {
+        self.bytes += found.bytes;
+        self.is_cut |= self.bytes > MOST_BYTES;
+        if !self.is_cut {
+            self.data.push(report::jaeger::trace(id, found));
+        }
+    }
+
+    fn envelope(self) -> Value {
+        match self.is_cut {
+            true => report::jaeger::cut_envelope(self.data),
+            false => report::jaeger::envelope(self.data),
+        }
+    }
+}
+
+/// The traces that pass, and the same in Jaeger's shape where that is wanted.
+fn found(reader: &Reader, wanted: &Wanted) -> Result<(TraceList, Told), (u16, String)> {
     let by_spans =
         wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.max_duration.is_some();
+    let mut told = Told::default();
     if !by_spans {
-        let list = reader
+        let mut list = reader
             .list(&wanted.filter, wanted.limit)
             .map_err(unavailable)?;
-        let mut spans = Vec::new();
-        if wanted.in_jaegers_shape {
-            for summary in &list.traces {
-                spans.push(reader.trace(summary.id).map_err(unavailable)?);
+        for summary in list.traces.iter().filter(|_| wanted.in_jaegers_shape) {
+            told.add(summary.id, &read_trace(reader, summary.id)?);
+            if told.is_cut {
+                list.truncated = true;
+                break;
             }
         }
-        return Ok((list, spans));
+        return Ok((list, told));
     }
     let all = reader
         .list(&wanted.filter, MOST_LOOKED_AT)
@@ -265,7 +296,6 @@ fn found(reader: &Reader, wanted: &Wanted) -> Result<Found, (u16, String)> {
         truncated: all.truncated,
         ..TraceList::default()
     };
-    let mut kept = Vec::new();
     for summary in all.traces {
         if wanted
             .max_duration
@@ -273,18 +303,21 @@ fn found(reader: &Reader, wanted: &Wanted) -> Result<Found, (u16, String)> {
         {
             continue;
         }
-        let spans = reader.trace(summary.id).map_err(unavailable)?;
-        if !spans.iter().any(|span| passes(span, wanted)) {
+        let found = read_trace(reader, summary.id)?;
+        if !found.spans.iter().any(|span| passes(span, wanted)) {
             continue;
         }
-        if list.traces.len() == wanted.limit {
+        let is_full = list.traces.len() == wanted.limit;
+        if wanted.in_jaegers_shape && !is_full {
+            told.add(summary.id, &found);
+        }
+        if is_full || told.is_cut {
             list.truncated = true;
             break;
         }
         list.traces.push(summary);
-        kept.push(spans);
     }
-    Ok((list, kept))
+    Ok((list, told))
 }
 
 /// Whether operation and tags are all on this span, as Jaeger wants it.
@@ -312,10 +345,10 @@ fn passes(span: &RecordedSpan, wanted: &Wanted) -> bool {
 
 fn trace(reader: &Reader, id: &str) -> Answered {
     let id = trace_id(id).ok_or_else(|| (400, format!("\"{}\" is no trace's id", escaped(id))))?;
-    let spans = reader.trace(id).map_err(unavailable)?;
-    let summary = summary(id, &spans).ok_or_else(|| (404, "trace not found".to_owned()))?;
-    let mut document = report::trace::json(&summary, &spans);
-    let data = vec![report::jaeger::trace(id, &spans)];
+    let found = read_trace(reader, id)?;
+    let summary = summary(id, &found).ok_or_else(|| (404, "trace not found".to_owned()))?;
+    let mut document = report::trace::json(&summary, &found.spans);
+    let data = vec![report::jaeger::trace(id, &found)];
     join(&mut document, report::jaeger::envelope(data));
     Ok(document)
 }
@@ -375,12 +408,11 @@ fn dependencies(reader: &Reader, parameters: &Parameters, now: SystemTime) -> An
         ..TraceFilter::default()
     };
     let list = reader.list(&filter, DEPENDENCIES_OF).map_err(unavailable)?;
-    let mut traces = Vec::new();
+    let mut calls = report::jaeger::Calls::default();
     for summary in list.traces.iter().filter(|trace| trace.services.len() > 1) {
-        traces.push(reader.trace(summary.id).map_err(unavailable)?);
+        calls.add(&read_trace(reader, summary.id)?.spans);
     }
-    let calls = report::jaeger::dependencies(traces.iter().map(Vec::as_slice));
-    Ok(report::jaeger::envelope(calls))
+    Ok(report::jaeger::envelope(calls.told()))
 }
 
 /// Go's durations (`1.5s`, `100ms`, `1h2m`), which Jaeger's clients write, and humantime's.

@@ -67,6 +67,9 @@ pub fn waterfall(
     if more > 0 {
         text.push_str(&format!("\n{more} more spans: see --format json\n"));
     }
+    if summary.truncated {
+        text.push_str("\nIt has more spans than are read of one trace: the others are not here.\n");
+    }
     text
 }
 
@@ -76,7 +79,7 @@ fn heading(summary: &TraceSummary, look: Look) -> String {
         summary.id,
         rfc3339(summary.started),
         short(summary.duration),
-        summary.spans,
+        traces::spans(summary),
         shown(summary.outcome, look.colour),
     );
     if let Some(session) = &summary.session {
@@ -398,7 +401,7 @@ mod tests {
 
     use super::*;
     use crate::model::{AttributeValue, RecordedKind, SpanEvent, Text, TraceId};
-    use crate::traces::summary;
+    use crate::traces::{FoundSpans, summary};
 
     const TRACE: TraceId = TraceId([7; 16]);
 
@@ -440,7 +443,16 @@ mod tests {
             colour: false,
             width: Some(80),
         };
-        waterfall(&summary(TRACE, spans).unwrap(), spans, detail, look)
+        waterfall(&summarized(spans, false), spans, detail, look)
+    }
+
+    fn summarized(spans: &[RecordedSpan], truncated: bool) -> TraceSummary {
+        let found = FoundSpans {
+            spans: spans.to_vec(),
+            truncated,
+            ..FoundSpans::default()
+        };
+        summary(TRACE, &found).unwrap()
     }
 
     #[test]
@@ -465,6 +477,22 @@ mcpprobe  └─ mcp.transport           ███████                  
 weather   lost                                              ▏         0.0 ms  (its parent is not here)
 ";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn a_trace_that_is_cut_says_so() {
+        let spans = [span(1, None, "a", "one", 0, 1)];
+        for (truncated, heading) in [(false, "  1 spans  "), (true, "  1+ spans  ")] {
+            let summary = summarized(&spans, truncated);
+            let look = Look {
+                colour: false,
+                width: Some(80),
+            };
+            let text = waterfall(&summary, &spans, Detail::None, look);
+            assert!(text.contains(heading), "{text}");
+            assert_eq!(text.contains("more spans than are read"), truncated);
+            assert_eq!(json(&summary, &spans)["truncated"], truncated);
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::block::Spans;
 use super::convention::{self, Outcome, WithResource};
 use super::head::Head;
 use super::index::Index;
-use super::query::{TraceFilter, TraceList, TraceSummary};
-use super::reader::trace;
+use super::query::{FoundSpans, TraceFilter, TraceList, TraceSummary};
+use super::reader::{Reader, trace};
 use super::recorder::Recorder;
 use crate::model::{RecordedSpan, Text, TraceId};
 
@@ -55,7 +55,8 @@ pub(super) fn list(
             }
             Item::Candidate(id) => {
                 if looked_at.insert(id)
-                    && let Some(summary) = passing(filter, id, &trace(index, id)?)
+                    && let Some(summary) =
+                        passing(filter, id, &trace(index, id, Reader::MOST_BYTES)?)
                 {
                     queue.push(Entry::new(
                         nanos(summary.started),
@@ -215,8 +216,9 @@ impl<'f> Wanted<'f> {
     }
 }
 
-fn passing(filter: &TraceFilter, id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
-    let summary = summary(id, spans)?;
+fn passing(filter: &TraceFilter, id: TraceId, found: &FoundSpans) -> Option<TraceSummary> {
+    let summary = summary(id, found)?;
+    let spans = &found.spans;
     let any = |wanted: &Option<String>, holds: &dyn Fn(&RecordedSpan, &str) -> bool| {
         wanted
             .as_deref()
@@ -245,8 +247,9 @@ fn passing(filter: &TraceFilter, id: TraceId, spans: &[RecordedSpan]) -> Option<
     passes.then_some(summary)
 }
 
-/// Of the spans of a trace in the order in which they began; nothing without any.
-pub fn summary(id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
+/// Of the spans of a trace; nothing without any.
+pub fn summary(id: TraceId, found: &FoundSpans) -> Option<TraceSummary> {
+    let spans = &found.spans;
     let first = spans.first()?;
     let known: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
     let is_root = |span: &&RecordedSpan| span.parent.is_none();
@@ -289,6 +292,7 @@ pub fn summary(id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
             .iter()
             .filter(|outcome| **outcome != Outcome::Ok)
             .count(),
+        truncated: found.truncated,
     })
 }
 

@@ -202,7 +202,7 @@ async fn a_stored_trace_is_there_at_any_time() {
         let spans = (0..500).map(|i| span(100 + u128::from(n), n * 500 + i + 1));
         rig.put("many", spans.collect()).await;
         for reader in [&reader, &other] {
-            assert_eq!(reader.trace(id).unwrap().len(), 1);
+            assert_eq!(reader.trace(id).unwrap().spans.len(), 1);
             assert_eq!(reader.list(&service("good"), 5).unwrap().traces.len(), 1);
         }
     }
@@ -235,7 +235,7 @@ async fn what_was_written_survives_a_kill() {
     }
     let reader = Reader::open(&copy.path().join("traces.db"));
     let id = mcpprobe::model::TraceId(7u128.to_be_bytes());
-    assert_eq!(reader.trace(id).unwrap().len(), 5);
+    assert_eq!(reader.trace(id).unwrap().spans.len(), 5);
 }
 
 #[tokio::test]

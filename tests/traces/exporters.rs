@@ -69,7 +69,7 @@ fn record(provider: &SdkTracerProvider) -> TraceId {
 fn check(rig: &Rig, id: TraceId, service: &str) {
     rig.store.flush();
     let reader = rig.store.reader();
-    let spans = reader.trace(id).unwrap();
+    let spans = reader.trace(id).unwrap().spans;
     let [call, child] = &spans[..] else {
         panic!("{spans:?}");
     };

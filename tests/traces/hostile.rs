@@ -293,7 +293,10 @@ async fn nothing_that_is_sent_harms_what_is_stored() {
             assert!(!span.name.as_str().contains('\u{1b}'), "{name}");
         }
         let id = mcpprobe::model::TraceId(WITHIN.to_be_bytes());
-        assert_eq!(mcpprobe::traces::summary(id, &within).is_some(), kept > 0);
+        let found = rig.store.reader().trace(id).unwrap();
+        let summary = mcpprobe::traces::summary(id, &found);
+        assert_eq!(summary.is_some(), kept > 0);
+        assert_eq!(found.truncated, kept > 50_000, "{name}");
         assert!(rig.warnings().is_empty(), "{name}: {:?}", rig.warnings());
     }
 }

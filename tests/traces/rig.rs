@@ -114,6 +114,7 @@ impl Rig {
             .reader()
             .trace(TraceId(id.to_be_bytes()))
             .unwrap()
+            .spans
     }
 
     pub(crate) fn warnings(&self) -> Vec<String> {
