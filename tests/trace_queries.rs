@@ -534,6 +534,30 @@ fn an_answer_that_would_be_too_large_is_cut_and_says_so() {
     assert_eq!(medium["span_count"], 200);
 }
 
+#[test]
+fn what_cannot_be_read_is_an_error_to_whoever_asks() {
+    let kept = Kept::new();
+    let file = rusqlite::Connection::open(kept.folder.path().join("spans.db")).unwrap();
+    file.execute("UPDATE content SET bytes = x'00'", [])
+        .unwrap();
+    for (path, query) in [
+        ("/api/traces".to_owned(), "service=agent"),
+        ("/api/traces".to_owned(), "since=1h"),
+        (format!("/api/traces/{WEATHER}"), ""),
+        ("/api/services/agent/operations".to_owned(), ""),
+    ] {
+        let reply = kept.asked(&path, query);
+        assert_eq!(reply.status, 503, "{path}: {}", reply.body);
+    }
+    let file = kept.file();
+    for words in [vec!["traces", &file], vec!["trace", WEATHER, &file]] {
+        let output = run(&words);
+        assert_eq!(output.status.code(), Some(3));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("is damaged"), "{stderr}");
+    }
+}
+
 /// Under `watch`: spans come in, questions are answered, and who has an alert of their own is told whose fault it is.
 #[test]
 fn a_watch_answers_at_the_port_at_which_it_receives() {

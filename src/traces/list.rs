@@ -14,7 +14,7 @@ use super::admission::nanos;
 use super::block::Spans;
 use super::convention::{self, Outcome, WithResource};
 use super::head::Head;
-use super::index::Index;
+use super::index::{Index, spans};
 use super::query::{FoundSpans, TraceFilter, TraceList, TraceSummary};
 use super::reader::{Reader, trace};
 use super::recorder::Recorder;
@@ -42,15 +42,10 @@ pub(super) fn list(
     while let Some(Entry { item, .. }) = queue.pop() {
         match item {
             Item::Block(id) => {
-                let Some(bytes) = index.bytes(id)? else {
-                    continue;
-                };
-                let candidates = Spans::read(&bytes).map(|spans| wanted.candidates(&spans));
+                let bytes = index.bytes(id)?;
+                let candidates = wanted.candidates(&spans(&bytes, id)?).into_iter();
                 queue.extend(
-                    candidates
-                        .into_iter()
-                        .flatten()
-                        .map(|(id, start)| Entry::new(start, Item::Candidate(TraceId(id)))),
+                    candidates.map(|(id, start)| Entry::new(start, Item::Candidate(TraceId(id)))),
                 );
             }
             Item::Candidate(id) => {
@@ -180,7 +175,8 @@ impl<'f> Wanted<'f> {
             }
     }
 
-    /// Traces, and the earliest start that a span of theirs has in this block.
+    /// Traces, and the earliest start that a span of theirs has in this block. One with a span that cannot be read is
+    /// among them: reading it whole tells so.
     fn candidates(&self, spans: &Spans<'_>) -> HashMap<[u8; 16], u64> {
         let mut recorder = Recorder::of(spans);
         let mut found: HashMap<[u8; 16], u64> = HashMap::new();
@@ -192,14 +188,14 @@ impl<'f> Wanted<'f> {
                     Sign::Outcome(outcome) => record.outcome == outcome,
                     Sign::Service(service) => owner.is_some_and(|owner| owner.service == service),
                     Sign::Project(project) => owner.is_some_and(|owner| owner.project == project),
-                    Sign::Session(session) => recorder.raw(&record).is_some_and(|span| {
+                    Sign::Session(session) => recorder.raw(&record).is_none_or(|span| {
                         let span = WithResource {
                             span,
                             resource: &[],
                         };
                         convention::session(&span).is_some_and(|own| own == session)
                     }),
-                    Sign::Tool(tool) => recorder.raw(&record).is_some_and(|span| {
+                    Sign::Tool(tool) => recorder.raw(&record).is_none_or(|span| {
                         let span = WithResource {
                             span,
                             resource: &[],

@@ -11,11 +11,10 @@ use std::time::SystemTime;
 use hashbrown::{HashMap, HashSet};
 
 use super::admission::nanos;
-use super::block::Spans;
 use super::convention::kind_of_number;
-use super::file;
+use super::file::{self, unreadable};
 use super::head::{Group, fingerprint};
-use super::index::Index;
+use super::index::{Index, spans};
 use super::list::list;
 use super::pending::Intake;
 use super::query::{
@@ -222,17 +221,11 @@ pub(super) fn trace(index: &mut Index, id: TraceId, most: usize) -> rusqlite::Re
     let mut found = FoundSpans::default();
     let mut seen = HashSet::new();
     'blocks: for block in index.with_trace(fingerprint(id.0))? {
-        let Some(bytes) = index.bytes(block)? else {
-            continue;
-        };
-        let Some(spans) = Spans::read(&bytes) else {
-            continue;
-        };
+        let bytes = index.bytes(block)?;
+        let spans = spans(&bytes, block)?;
         let mut owned = Recorder::of(&spans);
         for record in spans.records().filter(|r| r.trace_id == id.0) {
-            let Some(span) = owned.span(&record) else {
-                continue;
-            };
+            let span = owned.span(&record).ok_or_else(|| unreadable(block))?;
             if !seen.insert((span.span_id, span.service.clone())) {
                 continue;
             }
@@ -274,12 +267,8 @@ fn service_window(
             latest.truncated = true;
             break;
         }
-        let Some(bytes) = index.bytes(block)? else {
-            continue;
-        };
-        let Some(spans) = Spans::read(&bytes) else {
-            continue;
-        };
+        let bytes = index.bytes(block)?;
+        let spans = spans(&bytes, block)?;
         let mut owned = Recorder::of(&spans);
         for record in spans.records() {
             if record.start < from || record.start >= to || !owned.is_of(&record, service) {
@@ -290,9 +279,8 @@ fn service_window(
                 latest.truncated = true;
                 continue;
             }
-            if seen.insert((record.trace_id, record.span_id))
-                && let Some(span) = owned.span(&record)
-            {
+            if seen.insert((record.trace_id, record.span_id)) {
+                let span = owned.span(&record).ok_or_else(|| unreadable(block))?;
                 latest.add(key, span);
             }
         }
@@ -364,18 +352,15 @@ fn operations(index: &mut Index, service: &str) -> rusqlite::Result<Vec<(Text, R
     blocks.sort_unstable_by(|a, b| b.cmp(a));
     let mut found: BTreeMap<(Text, &'static str), RecordedKind> = BTreeMap::new();
     for (_, block) in blocks.into_iter().take(OPERATION_BLOCKS) {
-        let Some(bytes) = index.bytes(block)? else {
-            continue;
-        };
-        let Some(spans) = Spans::read(&bytes) else {
-            continue;
-        };
+        let bytes = index.bytes(block)?;
+        let spans = spans(&bytes, block)?;
         let recorder = Recorder::of(&spans);
         let own = spans.records().filter(|r| recorder.is_of(r, service));
-        let names: HashSet<_> = own
-            .map(|r| (spans.name(&r).unwrap_or_default(), r.kind()))
-            .collect();
-        for (name, kind) in names {
+        let named = own.map(|r| {
+            let name = spans.name(&r).ok_or_else(|| unreadable(block))?;
+            Ok((name, r.kind()))
+        });
+        for (name, kind) in named.collect::<rusqlite::Result<HashSet<_>>>()? {
             let kind = kind_of_number(kind);
             if found.len() < OPERATIONS {
                 found.insert((Text::new(name), kind.as_str()), kind);

@@ -290,3 +290,86 @@ async fn a_backend_that_is_down_is_in_nobodys_way() {
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.warnings());
     assert!(rig.receiver.received().not_forwarded >= 100);
 }
+
+/// Makes the contents of the oldest block unreadable, where SQLite does not notice.
+fn damage_the_oldest_block(rig: &Rig) {
+    let file = Connection::open(&rig.path).unwrap();
+    file.busy_timeout(Duration::from_secs(5)).unwrap();
+    let damage =
+        "UPDATE content SET bytes = x'0102030405' WHERE block = (SELECT min(id) FROM block)";
+    assert_eq!(file.execute(damage, []).unwrap(), 1);
+}
+
+/// An hour ago, in a block of its own.
+async fn put_an_old_one(rig: &Rig) {
+    let mut old = span(7, 1);
+    let hour = 3_600_000_000_000;
+    old.start_time_unix_nano -= hour;
+    old.end_time_unix_nano -= hour;
+    rig.put("good", vec![old]).await;
+    rig.store.flush();
+}
+
+/// A window around what began so many seconds ago.
+fn around(ago: u64) -> Window {
+    let at = SystemTime::now() - Duration::from_secs(ago);
+    Window {
+        from: at - Duration::from_secs(60),
+        to: at + Duration::from_secs(60),
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_never_silence() {
+    let rig = Rig::start();
+    put_an_old_one(&rig).await;
+    rig.put("good", vec![span(8, 1)]).await;
+    assert_eq!(rig.trace(8).len(), 1);
+    damage_the_oldest_block(&rig);
+    let other = Reader::open(&rig.path);
+    let id = |id: u128| mcpprobe::model::TraceId(id.to_be_bytes());
+    let why = other.trace(id(7)).unwrap_err();
+    assert!(why.as_str().contains("is damaged"), "{why}");
+    assert!(other.service_window("good", around(3_600), 10).is_err());
+    assert!(other.list(&service("good"), 10).is_err());
+    // Of what lies elsewhere something can be said.
+    assert_eq!(other.trace(id(8)).unwrap().spans.len(), 1);
+    let now = other.service_window("good", around(0), 10).unwrap();
+    assert_eq!(now.spans.len(), 1);
+    // The writer takes it out, and then it is known what is lost, and when.
+    assert!(rig.store.reader().trace(id(7)).is_err());
+    eventually("the loss to be told", || {
+        rig.store.flush();
+        rig.warned("1 spans").then_some(())
+    });
+    check_loss(&rig);
+    assert!(rig.store.reader().trace(id(7)).unwrap().spans.is_empty());
+    assert_eq!(other.list(&service("good"), 10).unwrap().traces.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_merge_cannot_read_is_lost_when_it_began_and_not_now() {
+    let rig = Rig::start();
+    put_an_old_one(&rig).await;
+    damage_the_oldest_block(&rig);
+    for n in 0..20u64 {
+        let spans = (0..1_000).map(|i| span(8, n * 1_000 + i + 1));
+        rig.put("many", spans.collect()).await;
+    }
+    rig.store.flush();
+    assert!(rig.warned("1 spans"), "{:?}", rig.warnings());
+    check_loss(&rig);
+}
+
+fn check_loss(rig: &Rig) {
+    let known = rig.store.reader().completeness().unwrap();
+    let [loss] = &known.losses[..] else {
+        panic!("{:?}", known.losses);
+    };
+    assert_eq!((loss.count, loss.reason.as_str()), (1, "damaged"));
+    let window = around(3_600);
+    assert!(
+        window.holds(loss.first) && window.holds(loss.last),
+        "{loss:?}"
+    );
+}
