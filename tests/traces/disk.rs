@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mcpprobe::model::Window;
 use mcpprobe::traces::{ForwardSettings, Reader, TraceFilter};
@@ -289,6 +289,51 @@ async fn a_backend_that_is_down_is_in_nobodys_way() {
     });
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.warnings());
     assert!(rig.receiver.received().not_forwarded >= 100);
+}
+
+fn forwarding(url: String) -> Rig {
+    Rig::start_with(Options {
+        forward: Some(ForwardSettings {
+            url: url.parse().unwrap(),
+            headers: HeaderMap::new(),
+        }),
+        ..Options::default()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_at_the_end_is_still_passed_on() {
+    let other = Rig::start();
+    let rig = forwarding(other.url());
+    for n in 0..50 {
+        rig.put("good", vec![span(7, n + 1)]).await;
+    }
+    let (stored, warnings) = rig.end();
+    assert_eq!(stored, 50);
+    assert_eq!(other.trace(7).len(), 50);
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+/// At once where nobody is there, and after some seconds where somebody does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_passed_on_at_the_end_is_told_with_its_number() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = crate::support::free_port();
+    for (port, most) in [(nobody, 4), (silent.local_addr().unwrap().port(), 9)] {
+        let rig = forwarding(format!("http://127.0.0.1:{port}"));
+        for n in 0..30 {
+            rig.put("good", vec![span(7, n + 1)]).await;
+        }
+        let begun = Instant::now();
+        let (stored, warnings) = rig.end();
+        assert!(begun.elapsed() < Duration::from_secs(most), "{port}");
+        assert_eq!(stored, 30);
+        let told = warnings.last().unwrap();
+        assert!(
+            told.starts_with("30 requests") && told.contains("not passed on"),
+            "{warnings:?}"
+        );
+    }
 }
 
 /// Makes the contents of the oldest block unreadable, where SQLite does not notice.

@@ -230,6 +230,24 @@ async fn rust_over_grpc() {
     }
 }
 
+/// The last probes' spans come in while everything ends.
+#[tokio::test]
+async fn our_own_spans_that_wait_at_the_end_are_taken_in() {
+    let memory = Finished::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(SimpleSpanProcessor::new(memory.clone()))
+        .build();
+    record(&provider);
+    for _ in 0..10 {
+        let rig = Rig::start();
+        let own = rig.receiver.own_spans();
+        for _ in 0..30 {
+            assert!(own.put(memory.spans()));
+        }
+        assert_eq!(rig.end().0, 60);
+    }
+}
+
 #[tokio::test]
 async fn our_own_spans_need_no_network() {
     let rig = Rig::start();

@@ -117,6 +117,15 @@ impl Rig {
             .spans
     }
 
+    /// Ends the receiver, and then everything else; answers what was stored by then, and what was warned of.
+    pub(crate) fn end(self) -> (u64, Vec<String>) {
+        drop(self.receiver);
+        self.store.flush();
+        let spans = self.store.reader().stats().unwrap().spans;
+        let warnings = self.warnings.lock().unwrap().clone();
+        (spans, warnings)
+    }
+
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap().clone()
     }

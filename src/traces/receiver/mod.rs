@@ -204,7 +204,11 @@ impl Work {
             .enable_all()
             .build();
         match runtime {
-            Ok(runtime) => runtime.block_on(self.serve(ended)),
+            Ok(runtime) => {
+                runtime.block_on(self.serve(ended));
+                // A question that is being answered has nobody any more who waits for it, and may take minutes.
+                runtime.shutdown_background();
+            }
             Err(error) => (self.warn)(&format!("the OTLP receiver cannot be started: {error}")),
         }
     }
@@ -213,6 +217,7 @@ impl Work {
         let forward = self.forward.take().and_then(|settings| {
             Forward::start(settings, Arc::clone(&self.warn), Arc::clone(&self.counts))
         });
+        let (forward, passing_on) = forward.unzip();
         let shared = Arc::new(Shared {
             intake: self.intake,
             token: self.token,
@@ -233,11 +238,14 @@ impl Work {
                 Err(error) => (self.warn)(&format!("the OTLP receiver cannot listen: {error}")),
             }
         }
-        let own = own::take_in_all(self.own_spans, &shared);
         tokio::select! {
             // Nothing is ever sent: it ends with its sender.
             _ = ended => {}
-            () = own => {}
+            () = own::take_in_all(&mut self.own_spans, &shared) => {}
+        }
+        own::take_in_rest(&mut self.own_spans, &shared);
+        if let Some(passing_on) = passing_on {
+            passing_on.finish().await;
         }
     }
 }
