@@ -53,13 +53,15 @@ pub struct Calls(BTreeMap<(String, String), u64>);
 impl Calls {
     /// Those of one trace.
     pub fn add(&mut self, trace: &[RecordedSpan]) {
-        let owners: HashMap<SpanId, &Text> = trace
-            .iter()
-            .map(|span| (span.span_id, &span.service))
-            .collect();
+        let mut owners: HashMap<SpanId, Vec<&Text>> = HashMap::new();
         for span in trace {
-            let caller = span.parent.and_then(|parent| owners.get(&parent));
-            if let Some(caller) = caller.filter(|caller| **caller != &span.service) {
+            owners.entry(span.span_id).or_default().push(&span.service);
+        }
+        for span in trace {
+            // Of several that share the parent's id, the service itself called nobody.
+            let callers = span.parent.and_then(|parent| owners.get(&parent));
+            let callers = callers.filter(|callers| !callers.contains(&&span.service));
+            if let Some(caller) = callers.and_then(|callers| callers.first()) {
                 let pair = (caller.to_string(), span.service.to_string());
                 *self.0.entry(pair).or_default() += 1;
             }
