@@ -385,6 +385,15 @@ fn jaegers_clients_find_what_they_look_for() {
         ),
         ("service=weather-mcp&minDuration=100ms".to_owned(), 200, 1),
         ("service=weather-mcp&maxDuration=100ms".to_owned(), 200, 1),
+        // Of the trace's 400 ms these are the agent's, and 300 the server's.
+        ("service=weather-mcp&minDuration=350ms".to_owned(), 200, 0),
+        ("service=agent&minDuration=350ms".to_owned(), 200, 1),
+        ("service=weather-mcp&maxDuration=350ms".to_owned(), 200, 2),
+        (
+            "service=weather-mcp&operation=tools%2Flist&minDuration=100ms".to_owned(),
+            200,
+            0,
+        ),
         ("service=weather-mcp&limit=1".to_owned(), 200, 1),
         ("service=nosuch".to_owned(), 200, 0),
         (format!("traceID={WEATHER}&traceID={FILES}"), 200, 2),
@@ -452,6 +461,9 @@ fn our_own_api_lists_shows_and_counts() {
     assert_eq!(list.body["traces"][0]["trace_id"], WEATHER);
     assert_eq!(list.body["traces"][0]["session"], "talk-1");
     assert_eq!(list.body["data"], serde_json::json!([]));
+    // Ours is that of the whole trace.
+    let long = kept.asked("/api/traces", "service=weather-mcp&min_duration=350ms");
+    assert_eq!(long.body["traces"][0]["trace_id"], WEATHER);
     let trace = kept.asked(&format!("/api/traces/{FILES}"), "");
     assert_eq!(trace.body["spans"][0]["name"], "tools/list");
     let projects = kept.asked("/api/projects", "");

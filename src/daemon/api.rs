@@ -94,7 +94,8 @@ struct Wanted {
     /// Jaeger's: all on one span.
     operation: Option<String>,
     tags: Vec<(String, String)>,
-    max_duration: Option<Duration>,
+    /// As Jaeger compares them: with that span too, and not with the trace.
+    durations: (Option<Duration>, Option<Duration>),
     ids: Vec<TraceId>,
     in_jaegers_shape: bool,
 }
@@ -121,6 +122,7 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
     let (ids, service) = (ids?, text("service"));
     let has_ours = OURS.iter().any(|key| parameters.contains_key(*key));
     let (since, until) = (time("since")?, time("until")?);
+    let (least, most) = (duration("minDuration")?, duration("maxDuration")?);
     let looked_back = || now.checked_sub(go_duration(first(parameters, "lookback")?)?);
     Ok(Wanted {
         in_jaegers_shape: (service.is_some() || !ids.is_empty()) && !has_ours,
@@ -134,7 +136,8 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
             )?,
             since: since.or(micros("start")?).or_else(looked_back),
             until: until.or(micros("end")?),
-            min_duration: duration("min_duration")?.or(duration("minDuration")?),
+            // A trace takes at least as long as any span of it.
+            min_duration: duration("min_duration")?.max(least),
             session: text("session"),
             tool: text("tool"),
             project: text("project"),
@@ -142,7 +145,7 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
         limit: limit.unwrap_or(USUAL_LIMIT).min(MOST),
         operation: text("operation").filter(|operation| operation != "all"),
         tags: tags(parameters)?,
-        max_duration: duration("maxDuration")?,
+        durations: (least, most),
         ids,
     })
 }
@@ -274,7 +277,7 @@ impl Told {
 /// The traces that pass, and the same in Jaeger's shape where that is wanted.
 fn found(reader: &Reader, wanted: &Wanted) -> Result<(TraceList, Told), (u16, String)> {
     let by_spans =
-        wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.max_duration.is_some();
+        wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.durations != (None, None);
     let mut told = Told::default();
     if !by_spans {
         let mut list = reader
@@ -297,12 +300,6 @@ fn found(reader: &Reader, wanted: &Wanted) -> Result<(TraceList, Told), (u16, St
         ..TraceList::default()
     };
     for summary in all.traces {
-        if wanted
-            .max_duration
-            .is_some_and(|most| summary.duration > most)
-        {
-            continue;
-        }
         let found = read_trace(reader, summary.id)?;
         if !found.spans.iter().any(|span| passes(span, wanted)) {
             continue;
@@ -320,7 +317,7 @@ fn found(reader: &Reader, wanted: &Wanted) -> Result<(TraceList, Told), (u16, St
     Ok((list, told))
 }
 
-/// Whether operation and tags are all on this span, as Jaeger wants it.
+/// Whether operation, durations and tags are all on this span, as Jaeger wants it.
 fn passes(span: &RecordedSpan, wanted: &Wanted) -> bool {
     let of_service = wanted
         .filter
@@ -331,6 +328,9 @@ fn passes(span: &RecordedSpan, wanted: &Wanted) -> bool {
         .operation
         .as_ref()
         .is_none_or(|operation| span.name.as_str() == operation);
+    let (least, most) = wanted.durations;
+    let took = least.is_none_or(|least| least <= span.duration)
+        && most.is_none_or(|most| span.duration <= most);
     let is_error = || matches!(span.status, crate::model::SpanStatus::Error(_));
     let tag = |(key, value): &(String, String)| match key.as_str() {
         "error" => is_error() == (value == "true"),
@@ -340,7 +340,7 @@ fn passes(span: &RecordedSpan, wanted: &Wanted) -> bool {
             found.is_some_and(|found| found.plain() == *value)
         }
     };
-    of_service && operation && wanted.tags.iter().all(tag)
+    of_service && operation && took && wanted.tags.iter().all(tag)
 }
 
 fn trace(reader: &Reader, id: &str) -> Answered {
