@@ -302,6 +302,8 @@ fn found(reader: &Reader, wanted: &Wanted) -> Result<(TraceList, Told), (u16, St
     for summary in all.traces {
         let found = read_trace(reader, summary.id)?;
         if !found.spans.iter().any(|span| passes(span, wanted)) {
+            // What is not read of it may pass.
+            list.truncated |= found.truncated;
             continue;
         }
         let is_full = list.traces.len() == wanted.limit;

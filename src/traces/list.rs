@@ -49,14 +49,17 @@ pub(super) fn list(
                 );
             }
             Item::Candidate(id) => {
-                if looked_at.insert(id)
-                    && let Some(summary) =
-                        passing(filter, id, &trace(index, id, Reader::MOST_BYTES)?)
-                {
-                    queue.push(Entry::new(
+                if !looked_at.insert(id) {
+                    continue;
+                }
+                let found = trace(index, id, Reader::MOST_BYTES)?;
+                match passing(filter, id, &found) {
+                    Some(summary) => queue.push(Entry::new(
                         nanos(summary.started),
                         Item::Passed(summary.into()),
-                    ));
+                    )),
+                    // What is not read of it may pass.
+                    None => list.truncated |= found.truncated,
                 }
             }
             Item::Passed(_) if list.traces.len() == limit => {
