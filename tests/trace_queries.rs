@@ -385,6 +385,15 @@ fn jaegers_clients_find_what_they_look_for() {
         ),
         ("service=weather-mcp&minDuration=100ms".to_owned(), 200, 1),
         ("service=weather-mcp&maxDuration=100ms".to_owned(), 200, 1),
+        // Of the trace's 400 ms these are the agent's, and 300 the server's.
+        ("service=weather-mcp&minDuration=350ms".to_owned(), 200, 0),
+        ("service=agent&minDuration=350ms".to_owned(), 200, 1),
+        ("service=weather-mcp&maxDuration=350ms".to_owned(), 200, 2),
+        (
+            "service=weather-mcp&operation=tools%2Flist&minDuration=100ms".to_owned(),
+            200,
+            0,
+        ),
         ("service=weather-mcp&limit=1".to_owned(), 200, 1),
         ("service=nosuch".to_owned(), 200, 0),
         (format!("traceID={WEATHER}&traceID={FILES}"), 200, 2),
@@ -452,6 +461,9 @@ fn our_own_api_lists_shows_and_counts() {
     assert_eq!(list.body["traces"][0]["trace_id"], WEATHER);
     assert_eq!(list.body["traces"][0]["session"], "talk-1");
     assert_eq!(list.body["data"], serde_json::json!([]));
+    // Ours is that of the whole trace.
+    let long = kept.asked("/api/traces", "service=weather-mcp&min_duration=350ms");
+    assert_eq!(long.body["traces"][0]["trace_id"], WEATHER);
     let trace = kept.asked(&format!("/api/traces/{FILES}"), "");
     assert_eq!(trace.body["spans"][0]["name"], "tools/list");
     let projects = kept.asked("/api/projects", "");
@@ -474,6 +486,88 @@ fn our_own_api_lists_shows_and_counts() {
     }
     let reader = Reader::open(&kept.folder.path().join("spans.db"));
     assert!(answer(&reader, "/api/nothing", "", SystemTime::now()).is_none());
+}
+
+/// Spans of the largest values that are kept: some six megabytes.
+fn bulk(trace: &str, from: u8) -> Vec<Span> {
+    let spans = (from..from + 100).map(|id| {
+        let attributes = (0..15).map(|n| key(&n.to_string(), text(&"x".repeat(4_000))));
+        let told = Told {
+            trace,
+            id,
+            parent: 0,
+            name: "large",
+            ago: 20,
+            took: 1,
+            error: None,
+            attributes: attributes.collect(),
+        };
+        span(told, SystemTime::now())
+    });
+    spans.collect()
+}
+
+#[test]
+fn an_answer_that_would_be_too_large_is_cut_and_says_so() {
+    const MEDIUM: &str = "2bf7651916cd43dd8448eb211c80319c";
+    const LARGE: &str = "3bf7651916cd43dd8448eb211c80319c";
+    let kept = Kept::new();
+    kept.record("bulk", bulk(MEDIUM, 1));
+    kept.record("bulk", bulk(MEDIUM, 101));
+    // Six times as much: ids are one byte here, so services tell them apart.
+    for service in ["a", "b", "c"] {
+        kept.record(service, bulk(LARGE, 1));
+        kept.record(service, bulk(LARGE, 101));
+    }
+    kept.store.flush();
+    let told = |query: &str| {
+        let reply = kept.asked("/api/traces", query);
+        assert_eq!(reply.status, 200);
+        let cut = reply.body["truncated"].as_bool().unwrap();
+        assert_eq!(reply.body["errors"][0]["code"] == 206, cut, "{query}");
+        (reply.body["data"].as_array().unwrap().len(), cut)
+    };
+    // However often one is asked for, it is told once.
+    let again = format!("traceID={MEDIUM}&traceID={MEDIUM}&traceID={MEDIUM}&traceID={FILES}");
+    assert_eq!(told(&again), (2, false));
+    assert_eq!(
+        told(&format!("traceID={LARGE}&traceID={MEDIUM}")),
+        (1, true)
+    );
+    assert_eq!(told("service=bulk"), (1, false));
+    let large = kept.asked(&format!("/api/traces/{LARGE}"), "").body;
+    assert_eq!(large["truncated"], true);
+    assert!(large["data"][0]["warnings"][0].is_string());
+    let spans = large["spans"].as_array().unwrap().len();
+    assert!((400..600).contains(&spans), "{spans}");
+    let medium = kept.asked(&format!("/api/traces/{MEDIUM}"), "").body;
+    assert_eq!(medium["truncated"], false);
+    assert!(medium["data"][0]["warnings"].is_null());
+    assert_eq!(medium["span_count"], 200);
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_to_whoever_asks() {
+    let kept = Kept::new();
+    let file = rusqlite::Connection::open(kept.folder.path().join("spans.db")).unwrap();
+    file.execute("UPDATE content SET bytes = x'00'", [])
+        .unwrap();
+    for (path, query) in [
+        ("/api/traces".to_owned(), "service=agent"),
+        ("/api/traces".to_owned(), "since=1h"),
+        (format!("/api/traces/{WEATHER}"), ""),
+        ("/api/services/agent/operations".to_owned(), ""),
+    ] {
+        let reply = kept.asked(&path, query);
+        assert_eq!(reply.status, 503, "{path}: {}", reply.body);
+    }
+    let file = kept.file();
+    for words in [vec!["traces", &file], vec!["trace", WEATHER, &file]] {
+        let output = run(&words);
+        assert_eq!(output.status.code(), Some(3));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("is damaged"), "{stderr}");
+    }
 }
 
 /// Under `watch`: spans come in, questions are answered, and who has an alert of their own is told whose fault it is.

@@ -5,4 +5,5 @@ mod disk;
 mod exporters;
 mod hostile;
 mod protocol;
+mod questions;
 pub(crate) mod rig;

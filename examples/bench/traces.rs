@@ -237,6 +237,7 @@ pub(crate) async fn reading() -> Result<(), Trouble> {
         found += reader
             .trace(trace_id(pick(n), n as u64 % (BATCH / TRACE)))
             .map_err(String::from)?
+            .spans
             .len();
         Ok(())
     })?;

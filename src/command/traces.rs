@@ -55,10 +55,11 @@ pub(super) fn show(args: &TraceArgs) -> Result<Exit, Trouble> {
         .id
         .parse()
         .map_err(|_| format!("{} is no trace's id: 32 hexadecimal digits", args.id))?;
-    let spans = reader
+    let found = reader
         .trace(id)
         .map_err(|why| format!("the traces cannot be read: {why}"))?;
-    let Some(summary) = summary(id, &spans) else {
+    let spans = &found.spans;
+    let Some(summary) = summary(id, &found) else {
         return Err(format!(
             "there is no trace {id}: it never came, or is older than what is kept"
         )
@@ -78,8 +79,8 @@ pub(super) fn show(args: &TraceArgs) -> Result<Exit, Trouble> {
         }
     };
     let text = match args.format {
-        Format::Table => report::trace::waterfall(&summary, &spans, detail, terminal::look()),
-        Format::Json => report::json::document(&report::trace::json(&summary, &spans)),
+        Format::Table => report::trace::waterfall(&summary, spans, detail, terminal::look()),
+        Format::Json => report::json::document(&report::trace::json(&summary, spans)),
     };
     terminal::print(&text);
     Ok(Exit::Ok)

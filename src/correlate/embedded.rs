@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::traces::Reader;
 
-/// Spans of one search: a busy server's five minutes. Each is a kilobyte in memory.
+/// Spans of one search: a busy server's five minutes. Of large ones fewer fit into an answer ([`Reader::MOST_BYTES`]).
 const SEARCH_LIMIT: usize = 50_000;
 
 /// Spans of one other service that are counted: one is enough.
@@ -87,10 +87,16 @@ impl Api for Embedded {
         let query = format!("traces {}", shown.join(", "));
         self.read(asking, query, move |reader| {
             let mut spans = Vec::new();
-            for id in ids {
-                spans.extend(reader.trace(id)?.iter().map(backend_span));
+            let (mut left, mut is_cut) = (Reader::MOST_BYTES, false);
+            for id in &ids {
+                let found = reader.trace_within(*id, left)?;
+                spans.extend(found.spans.iter().map(backend_span));
+                left -= found.bytes;
+                is_cut |= found.truncated;
             }
+            let what = || Text::new(format!("{} spans of {} traces", spans.len(), ids.len()));
             Ok(Answer {
+                cut: is_cut.then(what),
                 spans,
                 ..Answer::default()
             })
@@ -116,7 +122,7 @@ impl Api for Embedded {
                 spans: found.spans.iter().map(backend_span).collect(),
                 cut: found
                     .truncated
-                    .then(|| Text::new(format!("{SEARCH_LIMIT} spans of {name}"))),
+                    .then(|| Text::new(format!("{} spans of {name}", found.spans.len()))),
                 coverage: coverage(reader, window)?,
             })
         })

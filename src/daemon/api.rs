@@ -7,7 +7,7 @@
 //! | `/api/projects` | projects with their counts |
 //! | `/api/services`, `/api/services/{service}/operations`, `/api/operations`, `/api/dependencies` | as Jaeger does |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -15,12 +15,15 @@ use serde_json::{Value, json};
 use crate::model::{RecordedSpan, Text, TraceId, escaped};
 use crate::report;
 use crate::traces::convention::outcome_of_word;
-use crate::traces::{Reader, TraceFilter, TraceList, summary};
+use crate::traces::{FoundSpans, Reader, TraceFilter, TraceList, summary};
 
 /// Traces of one answer, unless asked for fewer: as many as Jaeger gives.
 const USUAL_LIMIT: usize = 100;
 /// However many are asked for: each may be a megabyte in Jaeger's shape.
 const MOST: usize = 1_500;
+/// Bytes of the spans of one answer: some 15,000 ordinary ones. As a tree of JSON, in two shapes, they take up to ten
+/// times as much, and two answers may be made at once.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// Traces that are looked through for an operation or tags, which no block knows: a second of work.
 const MOST_LOOKED_AT: usize = 10_000;
 /// Traces from which dependencies are told.
@@ -91,7 +94,8 @@ struct Wanted {
     /// Jaeger's: all on one span.
     operation: Option<String>,
     tags: Vec<(String, String)>,
-    max_duration: Option<Duration>,
+    /// As Jaeger compares them: with that span too, and not with the trace.
+    durations: (Option<Duration>, Option<Duration>),
     ids: Vec<TraceId>,
     in_jaegers_shape: bool,
 }
@@ -118,6 +122,7 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
     let (ids, service) = (ids?, text("service"));
     let has_ours = OURS.iter().any(|key| parameters.contains_key(*key));
     let (since, until) = (time("since")?, time("until")?);
+    let (least, most) = (duration("minDuration")?, duration("maxDuration")?);
     let looked_back = || now.checked_sub(go_duration(first(parameters, "lookback")?)?);
     Ok(Wanted {
         in_jaegers_shape: (service.is_some() || !ids.is_empty()) && !has_ours,
@@ -131,7 +136,8 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
             )?,
             since: since.or(micros("start")?).or_else(looked_back),
             until: until.or(micros("end")?),
-            min_duration: duration("min_duration")?.or(duration("minDuration")?),
+            // A trace takes at least as long as any span of it.
+            min_duration: duration("min_duration")?.max(least),
             session: text("session"),
             tool: text("tool"),
             project: text("project"),
@@ -139,7 +145,7 @@ fn wanted(parameters: &Parameters, now: SystemTime) -> Result<Wanted, (u16, Stri
         limit: limit.unwrap_or(USUAL_LIMIT).min(MOST),
         operation: text("operation").filter(|operation| operation != "all"),
         tags: tags(parameters)?,
-        max_duration: duration("maxDuration")?,
+        durations: (least, most),
         ids,
     })
 }
@@ -213,50 +219,78 @@ fn traces(reader: &Reader, parameters: &Parameters, now: SystemTime) -> Answered
     if !wanted.ids.is_empty() {
         return by_ids(reader, &wanted.ids);
     }
-    let (list, spans) = found(reader, &wanted)?;
+    let (list, told) = found(reader, &wanted)?;
     let mut document = report::traces::json(&list);
-    let data = match wanted.in_jaegers_shape {
-        true => list
-            .traces
-            .iter()
-            .zip(spans)
-            .map(|(summary, spans)| report::jaeger::trace(summary.id, &spans))
-            .collect(),
-        false => Vec::new(),
-    };
-    join(&mut document, report::jaeger::envelope(data));
+    join(&mut document, told.envelope());
     Ok(document)
 }
 
 fn by_ids(reader: &Reader, ids: &[TraceId]) -> Answered {
-    let mut data = Vec::new();
-    for id in ids.iter().take(MOST) {
-        let spans = reader.trace(*id).map_err(unavailable)?;
-        if !spans.is_empty() {
-            data.push(report::jaeger::trace(*id, &spans));
+    let mut told = Told::default();
+    let mut asked = BTreeSet::new();
+    for id in ids.iter().filter(|id| asked.insert(**id)).take(MOST) {
+        if told.is_cut {
+            break;
+        }
+        let found = read_trace(reader, *id)?;
+        if !found.spans.is_empty() {
+            told.add(*id, &found);
         }
     }
-    Ok(report::jaeger::envelope(data))
+    let truncated = json!({ "truncated": told.is_cut });
+    let mut document = told.envelope();
+    join(&mut document, truncated);
+    Ok(document)
 }
 
-/// Traces, and the spans of each where those were needed.
-type Found = (TraceList, Vec<Vec<RecordedSpan>>);
+/// As much of it as one answer holds.
+fn read_trace(reader: &Reader, id: TraceId) -> Result<FoundSpans, (u16, String)> {
+    reader.trace_within(id, MOST_BYTES).map_err(unavailable)
+}
 
-/// The traces that pass.
-fn found(reader: &Reader, wanted: &Wanted) -> Result<Found, (u16, String)> {
+/// Traces in Jaeger's shape, as many as fit into one answer.
+#[derive(Default)]
+struct Told {
+    data: Vec<Value>,
+    bytes: usize,
+    /// There was one more, and no room for it.
+    is_cut: bool,
+}
+
+impl Told {
+    fn add(&mut self, id: TraceId, found: &FoundSpans) {
+        self.bytes += found.bytes;
+        self.is_cut |= self.bytes > MOST_BYTES;
+        if !self.is_cut {
+            self.data.push(report::jaeger::trace(id, found));
+        }
+    }
+
+    fn envelope(self) -> Value {
+        match self.is_cut {
+            true => report::jaeger::cut_envelope(self.data),
+            false => report::jaeger::envelope(self.data),
+        }
+    }
+}
+
+/// The traces that pass, and the same in Jaeger's shape where that is wanted.
+fn found(reader: &Reader, wanted: &Wanted) -> Result<(TraceList, Told), (u16, String)> {
     let by_spans =
-        wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.max_duration.is_some();
+        wanted.operation.is_some() || !wanted.tags.is_empty() || wanted.durations != (None, None);
+    let mut told = Told::default();
     if !by_spans {
-        let list = reader
+        let mut list = reader
             .list(&wanted.filter, wanted.limit)
             .map_err(unavailable)?;
-        let mut spans = Vec::new();
-        if wanted.in_jaegers_shape {
-            for summary in &list.traces {
-                spans.push(reader.trace(summary.id).map_err(unavailable)?);
+        for summary in list.traces.iter().filter(|_| wanted.in_jaegers_shape) {
+            told.add(summary.id, &read_trace(reader, summary.id)?);
+            if told.is_cut {
+                list.truncated = true;
+                break;
             }
         }
-        return Ok((list, spans));
+        return Ok((list, told));
     }
     let all = reader
         .list(&wanted.filter, MOST_LOOKED_AT)
@@ -265,29 +299,27 @@ fn found(reader: &Reader, wanted: &Wanted) -> Result<Found, (u16, String)> {
         truncated: all.truncated,
         ..TraceList::default()
     };
-    let mut kept = Vec::new();
     for summary in all.traces {
-        if wanted
-            .max_duration
-            .is_some_and(|most| summary.duration > most)
-        {
+        let found = read_trace(reader, summary.id)?;
+        if !found.spans.iter().any(|span| passes(span, wanted)) {
+            // What is not read of it may pass.
+            list.truncated |= found.truncated;
             continue;
         }
-        let spans = reader.trace(summary.id).map_err(unavailable)?;
-        if !spans.iter().any(|span| passes(span, wanted)) {
-            continue;
+        let is_full = list.traces.len() == wanted.limit;
+        if wanted.in_jaegers_shape && !is_full {
+            told.add(summary.id, &found);
         }
-        if list.traces.len() == wanted.limit {
+        if is_full || told.is_cut {
             list.truncated = true;
             break;
         }
         list.traces.push(summary);
-        kept.push(spans);
     }
-    Ok((list, kept))
+    Ok((list, told))
 }
 
-/// Whether operation and tags are all on this span, as Jaeger wants it.
+/// Whether operation, durations and tags are all on this span, as Jaeger wants it.
 fn passes(span: &RecordedSpan, wanted: &Wanted) -> bool {
     let of_service = wanted
         .filter
@@ -298,6 +330,9 @@ fn passes(span: &RecordedSpan, wanted: &Wanted) -> bool {
         .operation
         .as_ref()
         .is_none_or(|operation| span.name.as_str() == operation);
+    let (least, most) = wanted.durations;
+    let took = least.is_none_or(|least| least <= span.duration)
+        && most.is_none_or(|most| span.duration <= most);
     let is_error = || matches!(span.status, crate::model::SpanStatus::Error(_));
     let tag = |(key, value): &(String, String)| match key.as_str() {
         "error" => is_error() == (value == "true"),
@@ -307,15 +342,15 @@ fn passes(span: &RecordedSpan, wanted: &Wanted) -> bool {
             found.is_some_and(|found| found.plain() == *value)
         }
     };
-    of_service && operation && wanted.tags.iter().all(tag)
+    of_service && operation && took && wanted.tags.iter().all(tag)
 }
 
 fn trace(reader: &Reader, id: &str) -> Answered {
     let id = trace_id(id).ok_or_else(|| (400, format!("\"{}\" is no trace's id", escaped(id))))?;
-    let spans = reader.trace(id).map_err(unavailable)?;
-    let summary = summary(id, &spans).ok_or_else(|| (404, "trace not found".to_owned()))?;
-    let mut document = report::trace::json(&summary, &spans);
-    let data = vec![report::jaeger::trace(id, &spans)];
+    let found = read_trace(reader, id)?;
+    let summary = summary(id, &found).ok_or_else(|| (404, "trace not found".to_owned()))?;
+    let mut document = report::trace::json(&summary, &found.spans);
+    let data = vec![report::jaeger::trace(id, &found)];
     join(&mut document, report::jaeger::envelope(data));
     Ok(document)
 }
@@ -375,12 +410,11 @@ fn dependencies(reader: &Reader, parameters: &Parameters, now: SystemTime) -> An
         ..TraceFilter::default()
     };
     let list = reader.list(&filter, DEPENDENCIES_OF).map_err(unavailable)?;
-    let mut traces = Vec::new();
+    let mut calls = report::jaeger::Calls::default();
     for summary in list.traces.iter().filter(|trace| trace.services.len() > 1) {
-        traces.push(reader.trace(summary.id).map_err(unavailable)?);
+        calls.add(&read_trace(reader, summary.id)?.spans);
     }
-    let calls = report::jaeger::dependencies(traces.iter().map(Vec::as_slice));
-    Ok(report::jaeger::envelope(calls))
+    Ok(report::jaeger::envelope(calls.told()))
 }
 
 /// Go's durations (`1.5s`, `100ms`, `1h2m`), which Jaeger's clients write, and humantime's.

@@ -193,6 +193,26 @@ impl RecordedSpan {
         self.start.checked_add(self.duration).unwrap_or(self.start)
     }
 
+    /// Bytes that it takes, roughly, with what is said of its process: that is one list for many spans here, and stands
+    /// beside each of them wherever they are shown or compared.
+    pub fn size(&self) -> usize {
+        let events = self.events.iter().map(|event| {
+            size_of::<SpanEvent>() + event.name.as_str().len() + sizes(&event.attributes)
+        });
+        let message = match &self.status {
+            SpanStatus::Error(message) => message.as_str().len(),
+            SpanStatus::Unset | SpanStatus::Ok => 0,
+        };
+        size_of::<Self>()
+            + self.name.as_str().len()
+            + self.tracestate.as_str().len()
+            + message
+            + sizes(&self.attributes)
+            + sizes(&self.resource)
+            + events.sum::<usize>()
+            + self.links.len() * size_of::<SpanLink>()
+    }
+
     /// The first of its attributes of that name.
     pub fn attribute(&self, key: &str) -> Option<&AttributeValue> {
         find(&self.attributes, key)
@@ -202,6 +222,18 @@ impl RecordedSpan {
     pub fn resource_attribute(&self, key: &str) -> Option<&AttributeValue> {
         find(&self.resource, key)
     }
+}
+
+fn sizes(attributes: &[Attribute]) -> usize {
+    let size = |attribute: &Attribute| {
+        let value = match &attribute.value {
+            AttributeValue::Text(text) | AttributeValue::Json(text) => text.len(),
+            AttributeValue::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        size_of::<Attribute>() + attribute.key.as_str().len() + value
+    };
+    attributes.iter().map(size).sum()
 }
 
 fn find<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a AttributeValue> {

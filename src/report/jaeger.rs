@@ -8,10 +8,21 @@ use serde_json::{Map, Value, json};
 use crate::model::{
     Attribute, AttributeValue, RecordedKind, RecordedSpan, SpanId, SpanStatus, Text, TraceId,
 };
+use crate::traces::FoundSpans;
 
 /// The envelope of every answer. Jaeger's own never tells a total of traces either.
 pub fn envelope(data: Vec<Value>) -> Value {
     json!({ "data": data, "total": 0, "limit": 0, "offset": 0, "errors": null })
+}
+
+/// The same of what was too large for one answer: clients that read `errors` are told, and have what fits.
+pub fn cut_envelope(data: Vec<Value>) -> Value {
+    let mut envelope = envelope(data);
+    let why = "the answer is cut: ask for fewer traces, or for a shorter time";
+    if let Some(errors) = envelope.get_mut("errors") {
+        *errors = json!([{ "code": 206, "msg": why }]);
+    }
+    envelope
 }
 
 /// The same of names, which are counted.
@@ -36,31 +47,37 @@ pub fn operations(operations: &[(Text, RecordedKind)]) -> Vec<Value> {
 }
 
 /// Which service called which, and how often, as `/api/dependencies` tells it.
-pub fn dependencies<'t>(traces: impl Iterator<Item = &'t [RecordedSpan]>) -> Vec<Value> {
-    let mut calls: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for trace in traces {
-        let owners: HashMap<SpanId, &Text> = trace
-            .iter()
-            .map(|span| (span.span_id, &span.service))
-            .collect();
+#[derive(Default)]
+pub struct Calls(BTreeMap<(String, String), u64>);
+
+impl Calls {
+    /// Those of one trace.
+    pub fn add(&mut self, trace: &[RecordedSpan]) {
+        let mut owners: HashMap<SpanId, Vec<&Text>> = HashMap::new();
         for span in trace {
-            let caller = span.parent.and_then(|parent| owners.get(&parent));
-            if let Some(caller) = caller.filter(|caller| **caller != &span.service) {
+            owners.entry(span.span_id).or_default().push(&span.service);
+        }
+        for span in trace {
+            // Of several that share the parent's id, the service itself called nobody.
+            let callers = span.parent.and_then(|parent| owners.get(&parent));
+            let callers = callers.filter(|callers| !callers.contains(&&span.service));
+            if let Some(caller) = callers.and_then(|callers| callers.first()) {
                 let pair = (caller.to_string(), span.service.to_string());
-                *calls.entry(pair).or_default() += 1;
+                *self.0.entry(pair).or_default() += 1;
             }
         }
     }
-    calls
-        .into_iter()
-        .map(|((parent, child), calls)| {
-            json!({ "parent": parent, "child": child, "callCount": calls })
-        })
-        .collect()
+
+    /// All so far.
+    pub fn told(self) -> Vec<Value> {
+        let call = |((parent, child), calls): ((String, String), u64)| json!({ "parent": parent, "child": child, "callCount": calls });
+        self.0.into_iter().map(call).collect()
+    }
 }
 
 /// A trace as Jaeger tells it.
-pub fn trace(id: TraceId, spans: &[RecordedSpan]) -> Value {
+pub fn trace(id: TraceId, found: &FoundSpans) -> Value {
+    let spans = &found.spans;
     let mut processes: Vec<(&Text, &[Attribute])> = Vec::new();
     let known: BTreeSet<_> = spans.iter().map(|span| span.span_id).collect();
     let told: Vec<_> = spans
@@ -86,7 +103,9 @@ pub fn trace(id: TraceId, spans: &[RecordedSpan]) -> Value {
             (format!("p{}", place + 1), process)
         })
         .collect();
-    json!({ "traceID": id, "spans": told, "processes": processes, "warnings": null })
+    let cut = "it has more spans than fit into an answer: the others are not here";
+    let warnings = found.truncated.then_some([cut]);
+    json!({ "traceID": id, "spans": told, "processes": processes, "warnings": warnings })
 }
 
 fn span(span: &RecordedSpan, id: TraceId, process: &str, known: &BTreeSet<SpanId>) -> Value {

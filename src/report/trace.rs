@@ -67,6 +67,9 @@ pub fn waterfall(
     if more > 0 {
         text.push_str(&format!("\n{more} more spans: see --format json\n"));
     }
+    if summary.truncated {
+        text.push_str("\nIt has more spans than are read of one trace: the others are not here.\n");
+    }
     text
 }
 
@@ -76,7 +79,7 @@ fn heading(summary: &TraceSummary, look: Look) -> String {
         summary.id,
         rfc3339(summary.started),
         short(summary.duration),
-        summary.spans,
+        traces::spans(summary),
         shown(summary.outcome, look.colour),
     );
     if let Some(session) = &summary.session {
@@ -86,17 +89,33 @@ fn heading(summary: &TraceSummary, look: Look) -> String {
     text
 }
 
+/// A span of a trace: with the headers of B3 a call and its answer have one id in two services.
+type Key<'s> = (SpanId, &'s str);
+
+fn key(span: &RecordedSpan) -> Key<'_> {
+    (span.span_id, span.service.as_str())
+}
+
 /// Every span once, below its parent, in the order in which they began. Those whose parent is not here, or which are
 /// each other's ancestors, stand at the top.
 fn tree(spans: &[RecordedSpan]) -> Vec<Line<'_>> {
-    let known: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
-    let mut children: HashMap<SpanId, Vec<&RecordedSpan>> = HashMap::new();
+    let mut known: HashMap<SpanId, Vec<Key<'_>>> = HashMap::new();
+    for span in spans {
+        known.entry(span.span_id).or_default().push(key(span));
+    }
+    // Of two of that id, the one in the same service: a call stands below the span that made it.
+    let parent = |span: &RecordedSpan| {
+        let of_id = known.get(&span.parent?)?;
+        let mut others = of_id.iter().filter(|parent| **parent != key(span));
+        let own = others
+            .clone()
+            .find(|(_, service)| *service == span.service.as_str());
+        own.or_else(|| others.next()).copied()
+    };
+    let mut children: HashMap<Key<'_>, Vec<&RecordedSpan>> = HashMap::new();
     let mut tops = Vec::new();
     for span in spans {
-        match span
-            .parent
-            .filter(|parent| known.contains(parent) && *parent != span.span_id)
-        {
+        match parent(span) {
             Some(parent) => children.entry(parent).or_default().push(span),
             None => tops.push(span),
         }
@@ -108,7 +127,7 @@ fn tree(spans: &[RecordedSpan]) -> Vec<Line<'_>> {
         // Depth is a sender's to choose: no recursion.
         let mut open = vec![(top, 0, String::new(), true)];
         while let Some((span, depth, before, is_last)) = open.pop() {
-            if !seen.insert(span.span_id) {
+            if !seen.insert(key(span)) {
                 continue;
             }
             let branches = match depth {
@@ -120,11 +139,13 @@ fn tree(spans: &[RecordedSpan]) -> Vec<Line<'_>> {
                 _ if depth >= MAX_DEPTH => before,
                 _ => format!("{before}{}", if is_last { "   " } else { "│  " }),
             };
-            let own = children.get(&span.span_id).map_or(&[][..], Vec::as_slice);
+            let own = children.get(&key(span)).map_or(&[][..], Vec::as_slice);
             for (index, child) in own.iter().enumerate().rev() {
                 open.push((child, depth + 1, below.clone(), index + 1 == own.len()));
             }
-            let orphan = span.parent.is_some_and(|parent| !known.contains(&parent));
+            let orphan = span
+                .parent
+                .is_some_and(|parent| !known.contains_key(&parent));
             lines.push(Line {
                 span,
                 depth,
@@ -398,7 +419,7 @@ mod tests {
 
     use super::*;
     use crate::model::{AttributeValue, RecordedKind, SpanEvent, Text, TraceId};
-    use crate::traces::summary;
+    use crate::traces::{FoundSpans, summary};
 
     const TRACE: TraceId = TraceId([7; 16]);
 
@@ -440,7 +461,16 @@ mod tests {
             colour: false,
             width: Some(80),
         };
-        waterfall(&summary(TRACE, spans).unwrap(), spans, detail, look)
+        waterfall(&summarized(spans, false), spans, detail, look)
+    }
+
+    fn summarized(spans: &[RecordedSpan], truncated: bool) -> TraceSummary {
+        let found = FoundSpans {
+            spans: spans.to_vec(),
+            truncated,
+            ..FoundSpans::default()
+        };
+        summary(TRACE, &found).unwrap()
     }
 
     #[test]
@@ -465,6 +495,43 @@ mcpprobe  └─ mcp.transport           ███████                  
 weather   lost                                              ▏         0.0 ms  (its parent is not here)
 ";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn two_services_may_share_an_id_and_each_has_its_line() {
+        let spans = [
+            span(1, None, "agent", "chat", 0, 100),
+            span(2, Some(1), "agent", "call", 0, 100),
+            span(2, Some(1), "weather", "tools/call", 0, 100),
+            span(3, Some(2), "weather", "query", 0, 100),
+            span(4, Some(2), "agent", "retry", 0, 100),
+            span(5, Some(2), "database", "select", 0, 100),
+        ];
+        let lines: Vec<_> = tree(&spans)
+            .iter()
+            .map(|line| (line.depth, line.span.name.to_string()))
+            .collect();
+        let names = ["chat", "call", "retry", "select", "tools/call", "query"];
+        let expected = [0, 1, 2, 2, 1, 2].into_iter().zip(names.map(str::to_owned));
+        assert_eq!(lines, expected.collect::<Vec<_>>());
+        let document = json(&summarized(&spans, false), &spans);
+        assert_eq!(document["spans"].as_array().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn a_trace_that_is_cut_says_so() {
+        let spans = [span(1, None, "a", "one", 0, 1)];
+        for (truncated, heading) in [(false, "  1 spans  "), (true, "  1+ spans  ")] {
+            let summary = summarized(&spans, truncated);
+            let look = Look {
+                colour: false,
+                width: Some(80),
+            };
+            let text = waterfall(&summary, &spans, Detail::None, look);
+            assert!(text.contains(heading), "{text}");
+            assert_eq!(text.contains("more spans than are read"), truncated);
+            assert_eq!(json(&summary, &spans)["truncated"], truncated);
+        }
     }
 
     #[test]

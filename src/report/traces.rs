@@ -57,7 +57,7 @@ fn row(trace: &TraceSummary) -> [String; 8] {
         status,
         rfc3339(trace.started),
         short(trace.duration),
-        trace.spans.to_string(),
+        spans(trace),
         joined(&trace.services),
         trace.name.to_string(),
         trace
@@ -65,6 +65,12 @@ fn row(trace: &TraceSummary) -> [String; 8] {
             .as_ref()
             .map_or_else(dash, |session| session.to_string()),
     ]
+}
+
+/// How many, as far as they are read.
+pub(super) fn spans(trace: &TraceSummary) -> String {
+    let more = if trace.truncated { "+" } else { "" };
+    format!("{}{more}", trace.spans)
 }
 
 fn joined(texts: &[Text]) -> String {
@@ -108,6 +114,7 @@ pub(super) fn summary(trace: &TraceSummary) -> Value {
         "errors": trace.errors,
         "session": trace.session,
         "tools": trace.tools,
+        "truncated": trace.truncated,
     })
 }
 

@@ -305,6 +305,13 @@ pub(super) fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
     lz4_flex::decompress_size_prepended(bytes).ok()
 }
 
+/// The same of a block that has so many spans, and in which all of them can be found.
+pub(super) fn decompress_whole(bytes: &[u8], spans: u64) -> Option<Vec<u8>> {
+    let bytes = decompress(bytes)?;
+    let is_whole = Spans::read(&bytes)?.is_whole(spans);
+    is_whole.then_some(bytes)
+}
+
 /// A block that is being read. What is no block, or only half a one, ends early and never panics.
 pub(super) struct Spans<'b> {
     strings: Strings<'b>,
@@ -338,6 +345,33 @@ impl<'b> Spans<'b> {
             scopes: items(cursor.take(scopes)?),
             records: cursor.take(records)?,
         })
+    }
+
+    /// Whether it has so many spans, each of a resource and a scope that are there. What else is said of them is not
+    /// looked at: that would take as long as reading them.
+    fn is_whole(&self, spans: u64) -> bool {
+        let mut attributes = Vec::new();
+        let mut resources = self.resources.iter();
+        let mut scopes = 0..self.scopes.len() as u32;
+        let mut count = 0;
+        let mut records = self.records().inspect(|_| count += 1);
+        let all = resources.all(|bytes| {
+            let read = self.attributes(&mut Cursor(bytes), &mut attributes);
+            read.is_some()
+        }) && scopes.all(|number| self.scope(number).is_some())
+            && records.all(|Record { origin, .. }| {
+                (origin.resource as usize) < self.resources.len()
+                    && (origin.scope as usize) < self.scopes.len()
+            });
+        drop(records);
+        all && count == spans
+    }
+
+    /// Whether every span can be read.
+    pub(super) fn is_readable(&self) -> bool {
+        let mut span = RawSpan::default();
+        let mut records = self.records();
+        records.all(|record| self.span(&record, &mut span).is_some())
     }
 
     /// All of them, in the order in which they were put in.
@@ -584,6 +618,8 @@ pub(in crate::traces) mod tests {
             if let Some(read) = Spans::read(&bytes) {
                 let mut span = RawSpan::default();
                 read.resources();
+                read.is_whole(spans.len() as u64);
+                read.is_readable();
                 for record in read.records() {
                     read.span(&record, &mut span);
                     read.name(&record);

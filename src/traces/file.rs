@@ -171,6 +171,13 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// A block of the file is broken: as if SQLite had said it.
+pub(super) fn unreadable(block: i64) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    let why = format!("its block {block} is damaged, and what is missing there is not known");
+    rusqlite::Error::SqliteFailure(code, Some(why))
+}
+
 /// Gives a broken file another name, with its log: `NAME.corrupt-<UTC time>`.
 pub(super) fn set_aside(path: &Path, now: SystemTime) -> std::io::Result<PathBuf> {
     let stamp = humantime::format_rfc3339_seconds(now).to_string();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::block;
+use super::block::{self, Spans};
+use super::file::unreadable;
 use super::head::Head;
 
 /// Bytes of decompressed blocks that are kept: neighbours in a list of traces lie in the same ones.
@@ -75,9 +76,8 @@ impl Index {
             let head = match gone.remove(&id) {
                 Some(head) => head,
                 None => {
-                    let text: Option<String> = one.query_row([id], |row| row.get(0)).optional()?;
-                    let head = text.and_then(|text| serde_json::from_str(&text).ok());
-                    head.unwrap_or_default()
+                    let text: String = one.query_row([id], |row| row.get(0))?;
+                    serde_json::from_str(&text).map_err(|_| unreadable(id))?
                 }
             };
             self.heads.insert(id, head);
@@ -112,41 +112,46 @@ impl Index {
         Ok(found)
     }
 
-    /// The bytes of a block, decompressed; `None` when it has gone meanwhile or cannot be read.
-    pub(super) fn bytes(&mut self, id: i64) -> rusqlite::Result<Option<Arc<[u8]>>> {
+    /// The bytes of a block, decompressed. One that cannot be read is an error: nobody knows what would be in the answer.
+    pub(super) fn bytes(&mut self, id: i64) -> rusqlite::Result<Arc<[u8]>> {
         if let Some(place) = self.cache.iter().position(|(cached, _)| *cached == id) {
             let hit = self.cache.remove(place);
             let bytes = Arc::clone(&hit.1);
             self.cache.push(hit);
-            return Ok(Some(bytes));
+            return Ok(bytes);
         }
         let mut statement = self
             .connection
             .prepare_cached("SELECT bytes FROM content WHERE block = ?1")?;
         let mut rows = statement.query([id])?;
-        let Some(row) = rows.next()? else {
-            return Ok(None);
-        };
+        let row = rows.next()?.ok_or_else(|| unreadable(id))?;
         let compressed = row.get_ref(0)?.as_blob().unwrap_or_default();
-        let Some(bytes) = block::decompress(compressed) else {
-            return Ok(None);
-        };
+        let spans = self.heads.get(&id).map_or(0, Head::spans);
+        let bytes = block::decompress_whole(compressed, spans).ok_or_else(|| unreadable(id))?;
         let bytes: Arc<[u8]> = bytes.into();
         self.cached += bytes.len();
         self.cache.push((id, Arc::clone(&bytes)));
         while self.cached > CACHE && self.cache.len() > 1 {
             self.cached -= self.cache.remove(0).1.len();
         }
-        Ok(Some(bytes))
+        Ok(bytes)
     }
+}
+
+/// What lies in the bytes of a block.
+pub(super) fn spans(bytes: &[u8], id: i64) -> rusqlite::Result<Spans<'_>> {
+    Spans::read(bytes).ok_or_else(|| unreadable(id))
 }
 
 fn read_fingerprints(connection: &Connection, id: i64) -> rusqlite::Result<Box<[u32]>> {
     let mut statement =
         connection.prepare_cached("SELECT fingerprints FROM content WHERE block = ?1")?;
     let bytes: Option<Vec<u8>> = statement.query_row([id], |row| row.get(0)).optional()?;
-    let bytes = bytes.unwrap_or_default();
-    let (numbers, _) = bytes.as_chunks();
+    let bytes = bytes.ok_or_else(|| unreadable(id))?;
+    let (numbers, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        return Err(unreadable(id));
+    }
     Ok(numbers
         .iter()
         .map(|four| u32::from_le_bytes(*four))

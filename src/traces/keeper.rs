@@ -10,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::admission::nanos;
-use super::block::Block;
+use super::block::{self, Block, Spans};
 use super::file::{self, Kind, Lock, OpenError};
+use super::head::Head;
 use super::merge::merge;
 use super::pending::{Handover, Intake};
 
@@ -39,7 +40,11 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Pages that are given back to the disk at once: 16 MB.
 const PAGES: i64 = 1_024;
 
-/// Losses that are remembered; the oldest go first. They come in rows of a minute.
+/// How long before it is sent a span may have begun: SDKs export every 5 s, collectors twice a minute, and a call that
+/// takes longer is rare.
+const EXPORTED_AFTER: Duration = Duration::from_secs(60);
+
+/// Losses that are remembered; the oldest go first. One row stands for all that was turned away together.
 const LOSSES: i64 = 10_000;
 
 /// Where warnings go.
@@ -103,11 +108,30 @@ struct Small {
     since: Instant,
 }
 
+/// In nanoseconds since the epoch.
 struct Loss {
-    at: SystemTime,
+    first: u64,
+    last: u64,
     spans: u64,
     reason: LossReason,
 }
+
+impl Loss {
+    /// Of a block by its head, or by what the table says where that cannot be read either: then they may be of any time
+    /// before.
+    fn of_block(head: &str, last: u64, spans: u64) -> Self {
+        let head = serde_json::from_str::<Head>(head).ok();
+        Self {
+            first: head.as_ref().map_or(0, Head::first),
+            last: head.as_ref().map_or(last, Head::last),
+            spans,
+            reason: LossReason::Damaged,
+        }
+    }
+}
+
+/// What is in the file of a block, and of the block that is missing where its content is.
+const STORED: &str = "SELECT head, last, spans, ifnull(bytes, x''), id, ifnull(length(fingerprints) % 4, 0) FROM block LEFT JOIN content ON block = id";
 
 impl Keeper {
     pub(super) fn open(
@@ -155,7 +179,7 @@ impl Keeper {
                 .intake
                 .wait(self.patience(Instant::now()), self.has_room());
             if turned_away > 0 {
-                self.lose(turned_away, LossReason::TurnedAway);
+                self.lose(turned_away, SystemTime::now());
             }
             if encoder.len() > 0 {
                 self.backlog.push(encoder.finish());
@@ -289,11 +313,8 @@ impl Keeper {
                 since: now,
             });
         }
-        for Loss { at, spans, reason } in &self.losses {
-            transaction.execute(
-                "INSERT INTO loss (first, last, spans, reason) VALUES (?1, ?1, ?2, ?3)",
-                params![nanos(*at), spans, reason.as_str()],
-            )?;
+        for loss in &self.losses {
+            insert_loss(&transaction, loss)?;
         }
         transaction.commit()?;
         self.backlog.clear();
@@ -317,26 +338,53 @@ impl Keeper {
             return Ok(());
         };
         let transaction = file.transaction()?;
-        let mut compressed = Vec::with_capacity(self.small.len());
+        let (mut small, mut losses) = (Vec::new(), Vec::new());
         {
-            let mut bytes = transaction.prepare("SELECT bytes FROM content WHERE block = ?1")?;
+            let mut stored = transaction.prepare(&format!("{STORED} WHERE id = ?1"))?;
             for Small { id, .. } in &self.small {
-                compressed.extend(bytes.query_row([id], |row| row.get(0)).optional()?);
+                let read = stored.query_row([id], |row| {
+                    let head = row.get_ref(0)?.as_str().unwrap_or_default();
+                    let loss = Loss::of_block(head, row.get(1)?, row.get(2)?);
+                    Ok((loss, row.get(3)?))
+                });
+                if let Some((loss, bytes)) = read.optional()? {
+                    small.push((bytes, loss.spans));
+                    losses.push(loss);
+                }
             }
         }
-        let (blocks, unreadable) = merge(&compressed);
+        let (blocks, lost) = merge(&small);
         for block in &blocks {
             insert(&transaction, block, true)?;
         }
         for Small { id, .. } in &self.small {
             delete(&transaction, *id)?;
         }
+        // With what it is the loss of, or a kill in between would make silence of it.
+        for (loss, spans) in losses.into_iter().zip(&lost) {
+            if *spans > 0 {
+                insert_loss(
+                    &transaction,
+                    &Loss {
+                        spans: *spans,
+                        ..loss
+                    },
+                )?;
+            }
+        }
         transaction.commit()?;
         self.small.clear();
-        if unreadable > 0 {
-            self.lose(unreadable as u64, LossReason::Damaged);
-        }
+        self.tell_loss(lost.iter().sum());
         Ok(())
+    }
+
+    fn tell_loss(&self, spans: u64) {
+        if spans > 0 {
+            let path = self.settings.path.display();
+            (self.warn)(&format!(
+                "{spans} spans in {path} are damaged and were taken out: nothing is concluded from their absence"
+            ));
+        }
     }
 
     fn chores(&mut self) -> rusqlite::Result<()> {
@@ -366,14 +414,15 @@ impl Keeper {
         give_back(file)
     }
 
-    /// A reader cannot read. If that is because of the file, this says so as an error.
+    /// A reader cannot read. If that is because of the file, this says so as an error; blocks that cannot be read are taken
+    /// out, or no question about their time would ever be answered again.
     fn look_for_damage(&mut self) -> rusqlite::Result<()> {
-        let Some(file) = &self.file else {
+        let Some(file) = &mut self.file else {
             return Ok(());
         };
         // What is in memory is not what is on the disk.
         let fresh = Connection::open(&self.settings.path)?;
-        for connection in [file, &fresh] {
+        for connection in [&*file, &fresh] {
             for table in [
                 "SELECT head FROM block",
                 "SELECT length(bytes) FROM content",
@@ -383,6 +432,16 @@ impl Keeper {
                 while rows.next()?.is_some() {}
             }
         }
+        let transaction = file.transaction()?;
+        let damaged = damaged(&transaction)?;
+        for (id, loss) in &damaged {
+            delete(&transaction, *id)?;
+            insert_loss(&transaction, loss)?;
+        }
+        transaction.commit()?;
+        self.small
+            .retain(|small| damaged.iter().all(|(id, _)| *id != small.id));
+        self.tell_loss(damaged.iter().map(|(_, loss)| loss.spans).sum());
         Ok(())
     }
 
@@ -426,16 +485,21 @@ impl Keeper {
         }
     }
 
-    /// One row a minute and reason is enough.
-    fn lose(&mut self, spans: u64, reason: LossReason) {
-        let at = SystemTime::now();
-        let same = self.losses.iter_mut().find(|loss| {
-            loss.reason == reason
-                && at.duration_since(loss.at).unwrap_or_default() < Duration::from_secs(60)
-        });
-        match same {
-            Some(loss) => loss.spans += spans,
-            None => self.losses.push(Loss { at, spans, reason }),
+    /// Requests were turned away. One row for some minutes is enough, as long as it has all of them in it.
+    fn lose(&mut self, requests: u64, now: SystemTime) {
+        let first = now.checked_sub(EXPORTED_AFTER).map_or(0, nanos);
+        let last = nanos(now);
+        match self.losses.last_mut() {
+            Some(loss) if first <= loss.last => {
+                loss.last = last;
+                loss.spans += requests;
+            }
+            _ => self.losses.push(Loss {
+                first,
+                last,
+                spans: requests,
+                reason: LossReason::TurnedAway,
+            }),
         }
     }
 }
@@ -469,6 +533,39 @@ fn delete(from: &Connection, id: i64) -> rusqlite::Result<()> {
         from.prepare_cached(table)?.execute([id])?;
     }
     Ok(())
+}
+
+fn insert_loss(to: &Connection, loss: &Loss) -> rusqlite::Result<()> {
+    let Loss {
+        first,
+        last,
+        spans,
+        reason,
+    } = loss;
+    to.prepare_cached("INSERT INTO loss (first, last, spans, reason) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![first, last, spans, reason.as_str()])?;
+    Ok(())
+}
+
+/// The blocks that cannot be read, and what is lost with each.
+fn damaged(from: &Connection) -> rusqlite::Result<Vec<(i64, Loss)>> {
+    let mut damaged = Vec::new();
+    let mut stored = from.prepare(STORED)?;
+    let mut rows = stored.query([])?;
+    while let Some(row) = rows.next()? {
+        let head = row.get_ref(0)?.as_str().unwrap_or_default();
+        let loss = Loss::of_block(head, row.get(1)?, row.get(2)?);
+        let bytes = row.get_ref(3)?.as_blob().unwrap_or_default();
+        let is_readable = serde_json::from_str::<Head>(head)
+            .is_ok_and(|head| head.spans() == loss.spans)
+            && row.get::<_, u8>(5)? == 0
+            && block::decompress_whole(bytes, loss.spans)
+                .is_some_and(|bytes| Spans::read(&bytes).is_some_and(|spans| spans.is_readable()));
+        if !is_readable {
+            damaged.push((row.get(4)?, loss));
+        }
+    }
+    Ok(damaged)
 }
 
 /// Deletes the blocks of before `oldest`, and then the oldest until `surplus` bytes are free; remembers that there is no

@@ -14,9 +14,9 @@ use super::admission::nanos;
 use super::block::Spans;
 use super::convention::{self, Outcome, WithResource};
 use super::head::Head;
-use super::index::Index;
-use super::query::{TraceFilter, TraceList, TraceSummary};
-use super::reader::trace;
+use super::index::{Index, spans};
+use super::query::{FoundSpans, TraceFilter, TraceList, TraceSummary};
+use super::reader::{Reader, trace};
 use super::recorder::Recorder;
 use crate::model::{RecordedSpan, Text, TraceId};
 
@@ -42,25 +42,24 @@ pub(super) fn list(
     while let Some(Entry { item, .. }) = queue.pop() {
         match item {
             Item::Block(id) => {
-                let Some(bytes) = index.bytes(id)? else {
-                    continue;
-                };
-                let candidates = Spans::read(&bytes).map(|spans| wanted.candidates(&spans));
+                let bytes = index.bytes(id)?;
+                let candidates = wanted.candidates(&spans(&bytes, id)?).into_iter();
                 queue.extend(
-                    candidates
-                        .into_iter()
-                        .flatten()
-                        .map(|(id, start)| Entry::new(start, Item::Candidate(TraceId(id)))),
+                    candidates.map(|(id, start)| Entry::new(start, Item::Candidate(TraceId(id)))),
                 );
             }
             Item::Candidate(id) => {
-                if looked_at.insert(id)
-                    && let Some(summary) = passing(filter, id, &trace(index, id)?)
-                {
-                    queue.push(Entry::new(
+                if !looked_at.insert(id) {
+                    continue;
+                }
+                let found = trace(index, id, Reader::MOST_BYTES)?;
+                match passing(filter, id, &found) {
+                    Some(summary) => queue.push(Entry::new(
                         nanos(summary.started),
                         Item::Passed(summary.into()),
-                    ));
+                    )),
+                    // What is not read of it may pass.
+                    None => list.truncated |= found.truncated,
                 }
             }
             Item::Passed(_) if list.traces.len() == limit => {
@@ -179,7 +178,8 @@ impl<'f> Wanted<'f> {
             }
     }
 
-    /// Traces, and the earliest start that a span of theirs has in this block.
+    /// Traces, and the earliest start that a span of theirs has in this block. One with a span that cannot be read is
+    /// among them: reading it whole tells so.
     fn candidates(&self, spans: &Spans<'_>) -> HashMap<[u8; 16], u64> {
         let mut recorder = Recorder::of(spans);
         let mut found: HashMap<[u8; 16], u64> = HashMap::new();
@@ -191,14 +191,14 @@ impl<'f> Wanted<'f> {
                     Sign::Outcome(outcome) => record.outcome == outcome,
                     Sign::Service(service) => owner.is_some_and(|owner| owner.service == service),
                     Sign::Project(project) => owner.is_some_and(|owner| owner.project == project),
-                    Sign::Session(session) => recorder.raw(&record).is_some_and(|span| {
+                    Sign::Session(session) => recorder.raw(&record).is_none_or(|span| {
                         let span = WithResource {
                             span,
                             resource: &[],
                         };
                         convention::session(&span).is_some_and(|own| own == session)
                     }),
-                    Sign::Tool(tool) => recorder.raw(&record).is_some_and(|span| {
+                    Sign::Tool(tool) => recorder.raw(&record).is_none_or(|span| {
                         let span = WithResource {
                             span,
                             resource: &[],
@@ -215,8 +215,9 @@ impl<'f> Wanted<'f> {
     }
 }
 
-fn passing(filter: &TraceFilter, id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
-    let summary = summary(id, spans)?;
+fn passing(filter: &TraceFilter, id: TraceId, found: &FoundSpans) -> Option<TraceSummary> {
+    let summary = summary(id, found)?;
+    let spans = &found.spans;
     let any = |wanted: &Option<String>, holds: &dyn Fn(&RecordedSpan, &str) -> bool| {
         wanted
             .as_deref()
@@ -245,8 +246,9 @@ fn passing(filter: &TraceFilter, id: TraceId, spans: &[RecordedSpan]) -> Option<
     passes.then_some(summary)
 }
 
-/// Of the spans of a trace in the order in which they began; nothing without any.
-pub fn summary(id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
+/// Of the spans of a trace; nothing without any.
+pub fn summary(id: TraceId, found: &FoundSpans) -> Option<TraceSummary> {
+    let spans = &found.spans;
     let first = spans.first()?;
     let known: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
     let is_root = |span: &&RecordedSpan| span.parent.is_none();
@@ -289,6 +291,7 @@ pub fn summary(id: TraceId, spans: &[RecordedSpan]) -> Option<TraceSummary> {
             .iter()
             .filter(|outcome| **outcome != Outcome::Ok)
             .count(),
+        truncated: found.truncated,
     })
 }
 

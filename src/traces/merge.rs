@@ -14,20 +14,25 @@ const ENOUGH: usize = 1_024;
 /// Bytes of a block before it is compressed, whatever its spans are like: what has to be read to find one of them.
 const LARGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// What is merged: each span once, however often it was delivered. A block that cannot be read is left out, and counted.
-pub(super) fn merge(compressed: &[Vec<u8>]) -> (Vec<Block>, usize) {
-    let bytes: Vec<_> = compressed
+/// What is merged, blocks with the numbers of their spans: each span once, however often it was delivered; and how many
+/// spans of each block are lost, because they, or all of it, cannot be read.
+pub(super) fn merge(small: &[(Vec<u8>, u64)]) -> (Vec<Block>, Vec<u64>) {
+    let bytes: Vec<_> = small
         .iter()
-        .filter_map(|bytes| block::decompress(bytes))
+        .map(|(bytes, spans)| block::decompress_whole(bytes, *spans))
         .collect();
     let sources: Vec<_> = bytes
         .iter()
-        .filter_map(|bytes| Spans::read(bytes))
+        .map(|bytes| Spans::read(bytes.as_deref()?))
         .collect();
-    let unreadable = compressed.len() - sources.len();
+    let all = small.iter().zip(&sources);
+    let mut lost: Vec<_> = all
+        .map(|((_, spans), source)| if source.is_some() { 0 } else { *spans })
+        .collect();
     let mut owners = HashMap::new();
     let mut items = Vec::new();
-    for (source, spans) in sources.iter().enumerate() {
+    let readable = sources.iter().enumerate();
+    for (source, spans) in readable.filter_map(|(n, spans)| Some((n, spans.as_ref()?))) {
         let numbers: Vec<usize> = spans
             .resources()
             .iter()
@@ -49,7 +54,7 @@ pub(super) fn merge(compressed: &[Vec<u8>]) -> (Vec<Block>, usize) {
     }
     items.sort_unstable_by_key(Item::order);
     items.dedup_by(|a, b| a.is_same(b));
-    (encode(&sources, &items), unreadable)
+    (encode(&sources, &items, &mut lost), lost)
 }
 
 struct Item<'b> {
@@ -76,13 +81,13 @@ impl Item<'_> {
     }
 }
 
-fn encode(sources: &[Spans<'_>], items: &[Item<'_>]) -> Vec<Block> {
+fn encode(sources: &[Option<Spans<'_>>], items: &[Item<'_>], lost: &mut [u64]) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut filling = Filling::default();
     let mut owner = None;
     let mut span = RawSpan::default();
     for item in items {
-        let Some(source) = sources.get(item.source) else {
+        let Some(source) = sources.get(item.source).and_then(Option::as_ref) else {
             continue;
         };
         let length = filling.encoder.len();
@@ -96,6 +101,8 @@ fn encode(sources: &[Spans<'_>], items: &[Item<'_>]) -> Vec<Block> {
         if source.span(&item.record, &mut span).is_some() {
             let origin = filling.origin(item, source);
             filling.encoder.push(&span, origin, item.record.outcome);
+        } else if let Some(lost) = lost.get_mut(item.source) {
+            *lost += 1;
         }
     }
     if filling.encoder.len() > 0 {
@@ -171,15 +178,16 @@ mod tests {
         fn nothing_is_lost_and_nothing_is_there_twice(
             parts in vec(("[ab]", vec(span(), 0..20)), 0..6), twice: bool,
         ) {
-            let mut small: Vec<_> = parts.iter().map(|(s, spans)| encoded(s, spans).bytes).collect();
-            let (expected, _) = all(&small);
+            let part = |(s, spans): &(String, Vec<_>)| (encoded(s, spans).bytes, spans.len() as u64);
+            let mut small: Vec<_> = parts.iter().map(part).collect();
+            let (expected, _) = all(&small.iter().map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>());
             if twice {
                 small.extend(small.clone());
             }
-            let (merged, unreadable) = merge(&small);
+            let (merged, lost) = merge(&small);
             let merged: Vec<_> = merged.into_iter().map(|block| block.bytes).collect();
             let (found, count) = all(&merged);
-            prop_assert_eq!(unreadable, 0);
+            prop_assert!(lost.iter().all(|lost| *lost == 0));
             prop_assert_eq!(count, found.len());
             prop_assert_eq!(found, expected);
         }
@@ -196,7 +204,7 @@ mod tests {
                     ..RawSpan::default()
                 })
                 .collect();
-            encoded(service, &spans).bytes
+            (encoded(service, &spans).bytes, count)
         };
         let small = [
             many("large", 10_000),
@@ -227,8 +235,8 @@ mod tests {
 
     #[test]
     fn a_block_that_cannot_be_read_is_counted() {
-        let (blocks, unreadable) =
-            merge(&[vec![1, 2, 3], encoded("a", &[RawSpan::default()]).bytes]);
-        assert_eq!((blocks.len(), unreadable), (1, 1));
+        let good = encoded("a", &[RawSpan::default()]).bytes;
+        let (blocks, lost) = merge(&[(vec![1, 2, 3], 7), (good.clone(), 1), (good, 2)]);
+        assert_eq!((blocks.len(), lost), (1, vec![7, 0, 2]));
     }
 }

@@ -40,7 +40,7 @@ pub use keeper::{StoreSettings, Warn};
 pub use list::summary;
 pub use pending::Intake;
 pub use query::{
-    Completeness, LostSpans, Project, Service, ServiceSpans, Stats, TraceFilter, TraceList,
+    Completeness, FoundSpans, LostSpans, Project, Service, Stats, TraceFilter, TraceList,
     TraceSummary,
 };
 pub use reader::{Reader, Unavailable};

@@ -1,7 +1,7 @@
 //! What is not kept of a span, because of what it may hold.
 //!
-//! Two rules. *Content*: what users typed and what tools and models answered; it is telemetry of people, not of
-//! servers, and is kept only by those who say so (`keep_content`). *Credentials*: whatever lets one in; it is never kept.
+//! Two rules. *Content*: what users typed, what tools and models answered, and who they were; it is telemetry of people,
+//! not of servers, and is kept only by those who say so (`keep_content`). *Credentials*: whatever lets one in; it is never kept.
 //! Attributes of spans, events, links and resources are judged alike, by their keys alone: a value that looks like a
 //! secret is not looked for, because a rule that works half of the time is one that nobody should rely on.
 
@@ -24,9 +24,6 @@ pub(super) enum Rule {
 
 /// Content by its whole key, whose words are too ordinary to be the beginning of something.
 const CONTENT: &[&str] = &[
-    // Heimdall's decorators capture both by default.
-    "heimdall.input",
-    "heimdall.output",
     // OpenInference.
     "input.value",
     "output.value",
@@ -35,23 +32,38 @@ const CONTENT: &[&str] = &[
     "tool.parameters",
     "embedding.text",
     "metadata",
-    // Traceloop's OpenLLMetry.
-    "traceloop.entity.input",
-    "traceloop.entity.output",
+    // Logfire's MCP instrumentation: whole messages of JSON-RPC.
+    "request",
+    "response",
+    // Vercel's AI SDK.
+    "ai.response.text",
+    "ai.response.object",
+    "ai.response.toolcalls",
+    "ai.toolcall.args",
+    "ai.toolcall.result",
+    // MLflow.
+    "mlflow.spaninputs",
+    "mlflow.spanoutputs",
+    // Google's ADK.
+    "gcp.vertex.agent.llm_request",
+    "gcp.vertex.agent.llm_response",
+    "gcp.vertex.agent.tool_call_args",
+    "gcp.vertex.agent.tool_response",
+    // Who it was.
+    "enduser.id",
+    "user.email",
+    "user.full_name",
     // OpenTelemetry's GenAI conventions, and the events of their older versions.
     "gen_ai.system_instructions",
     "gen_ai.input.messages",
     "gen_ai.output.messages",
-    "gen_ai.tool.call.arguments",
     "gen_ai.tool.call.result",
     "gen_ai.tool.definitions",
     "gen_ai.event.content",
     // mcp-devtools and the tracing guide, which says itself that arguments are not to be recorded.
-    "mcp.tool.arguments",
     "mcp.tool.result",
     "mcp.tool_arguments",
     "mcp.tool_result",
-    "mcp.arguments",
     "mcp.result",
     "mcp.request.params",
     "mcp.response.result",
@@ -67,6 +79,7 @@ const CONTENT: &[&str] = &[
 
 /// Content by how its key begins: lists with an index in the key, and families.
 const CONTENT_STARTS: &[&str] = &[
+    "ai.prompt",
     "gen_ai.prompt.",
     "gen_ai.completion.",
     "gen_ai.input.messages.",
@@ -92,6 +105,27 @@ const CONTENT_STARTS: &[&str] = &[
     "langfuse.observation.output",
     "langfuse.trace.input",
     "langfuse.trace.output",
+];
+
+/// Content by the last word of its key, whoever made the key up: `heimdall.input`, `traceloop.entity.output`,
+/// `gen_ai.tool.call.arguments`, `gen_ai.prompt`.
+const CONTENT_ENDS: &[&str] = &[
+    "input",
+    "inputs",
+    "output",
+    "outputs",
+    "arguments",
+    "args",
+    "prompt",
+    "completion",
+];
+
+/// Numbers of content: tokens, and what they cost.
+const NUMBER_STARTS: &[&str] = &[
+    "llm.token_count.",
+    "llm.cost.",
+    "gen_ai.usage.",
+    "ai.usage.",
 ];
 
 /// What begins like content and is a name or a number of it.
@@ -163,11 +197,12 @@ pub(super) fn rule(key: &str, keep_content: bool) -> Rule {
 }
 
 fn is_content(key: &str) -> bool {
-    // The bare words of the GenAI conventions' older versions: `gen_ai.prompt` is the text itself.
-    if matches!(key, "gen_ai.prompt" | "gen_ai.completion") || CONTENT.contains(&key) {
-        return true;
+    let begins = |starts: &[&str]| starts.iter().any(|start| key.starts_with(start));
+    if NO_CONTENT.contains(&key) || begins(NUMBER_STARTS) {
+        return false;
     }
-    CONTENT_STARTS.iter().any(|start| key.starts_with(start)) && !NO_CONTENT.contains(&key)
+    let last = key.rsplit('.').next().unwrap_or(key);
+    CONTENT.contains(&key) || CONTENT_ENDS.contains(&last) || begins(CONTENT_STARTS)
 }
 
 fn is_credential(key: &str) -> bool {
@@ -296,6 +331,34 @@ mod tests {
             "traceloop.entity.input",
             "http.request.body",
             "db.query.parameter.0",
+            "request",
+            "response",
+            "ai.prompt",
+            "ai.prompt.messages",
+            "ai.response.text",
+            "ai.response.object",
+            "ai.response.toolCalls",
+            "ai.toolCall.args",
+            "ai.toolCall.result",
+            "mlflow.spanInputs",
+            "mlflow.spanOutputs",
+            "gcp.vertex.agent.llm_request",
+            "gcp.vertex.agent.llm_response",
+            "gcp.vertex.agent.tool_call_args",
+            "gcp.vertex.agent.tool_response",
+            "traceloop.entity.output",
+            "enduser.id",
+            "user.email",
+            "user.full_name",
+            "anybody.input",
+            "anybody.inputs",
+            "anybody.output",
+            "anybody.outputs",
+            "anybody.call.arguments",
+            "anybody.args",
+            "anybody.prompt",
+            "anybody.completion",
+            "input",
         ];
         for key in content {
             assert_eq!(rule(key, false), Rule::Content, "{key}");
@@ -318,6 +381,12 @@ mod tests {
             "db.statement",
             "mcp.session.id",
             "exception.stacktrace",
+            "ai.usage.promptTokens",
+            "gen_ai.usage.prompt",
+            "llm.token_count.prompt",
+            "llm.token_count.completion",
+            "llm.cost.prompt",
+            "http.response.status_code",
         ];
         for key in kept {
             assert_eq!(rule(key, false), Rule::Keep, "{key}");

@@ -55,6 +55,8 @@ pub struct TraceSummary {
     pub tools: Vec<Text>,
     /// Spans that failed.
     pub errors: usize,
+    /// It has more spans than are read of one: all of this is of a part of it.
+    pub truncated: bool,
 }
 
 /// Traces, newest first.
@@ -66,11 +68,13 @@ pub struct TraceList {
     pub truncated: bool,
 }
 
-/// Spans of a service.
+/// Spans of a trace, or of a service.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ServiceSpans {
+pub struct FoundSpans {
     /// In the order in which they began.
     pub spans: Vec<RecordedSpan>,
+    /// What they take, as [`RecordedSpan::size`] counts.
+    pub bytes: usize,
     /// There are more: these are not all.
     pub truncated: bool,
 }

@@ -11,15 +11,14 @@ use std::time::SystemTime;
 use hashbrown::{HashMap, HashSet};
 
 use super::admission::nanos;
-use super::block::Spans;
 use super::convention::kind_of_number;
-use super::file;
+use super::file::{self, unreadable};
 use super::head::{Group, fingerprint};
-use super::index::Index;
+use super::index::{Index, spans};
 use super::list::list;
 use super::pending::Intake;
 use super::query::{
-    Completeness, LostSpans, Project, Service, ServiceSpans, Stats, TraceFilter, TraceList,
+    Completeness, FoundSpans, LostSpans, Project, Service, Stats, TraceFilter, TraceList,
 };
 use super::recorder::{Recorder, time};
 use crate::model::{RecordedKind, RecordedSpan, Text, TraceId, Window};
@@ -67,12 +66,24 @@ impl Reader {
         }
     }
 
-    /// All spans of a trace in the order in which they began; empty when there are none.
+    /// Bytes of the spans of one answer, whatever these are like: room for 50,000 of some 2,600 bytes each, which is
+    /// nearly twice an ordinary one with what is said of its process. Of the largest there are, it is 1,000.
+    pub const MOST_BYTES: usize = 128 * 1024 * 1024;
+
+    /// The spans of a trace; none when it is not there.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn trace(&self, id: TraceId) -> Result<Vec<RecordedSpan>, Unavailable> {
-        self.with(Vec::new(), |index| trace(index, id))
+    pub fn trace(&self, id: TraceId) -> Result<FoundSpans, Unavailable> {
+        self.trace_within(id, Self::MOST_BYTES)
+    }
+
+    /// The same, as many as fit into so many bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn trace_within(&self, id: TraceId, bytes: usize) -> Result<FoundSpans, Unavailable> {
+        self.with(FoundSpans::default(), |index| trace(index, id, bytes))
     }
 
     /// The spans of a service that began in `window`, at most `limit` of them: the latest.
@@ -84,8 +95,8 @@ impl Reader {
         service: &str,
         window: Window,
         limit: usize,
-    ) -> Result<ServiceSpans, Unavailable> {
-        self.with(ServiceSpans::default(), |index| {
+    ) -> Result<FoundSpans, Unavailable> {
+        self.with(FoundSpans::default(), |index| {
             service_window(index, service, window, limit)
         })
     }
@@ -206,27 +217,28 @@ impl Reader {
     }
 }
 
-pub(super) fn trace(index: &mut Index, id: TraceId) -> rusqlite::Result<Vec<RecordedSpan>> {
-    let mut found = Vec::new();
+pub(super) fn trace(index: &mut Index, id: TraceId, most: usize) -> rusqlite::Result<FoundSpans> {
+    let mut found = FoundSpans::default();
     let mut seen = HashSet::new();
-    for block in index.with_trace(fingerprint(id.0))? {
-        let Some(bytes) = index.bytes(block)? else {
-            continue;
-        };
-        let Some(spans) = Spans::read(&bytes) else {
-            continue;
-        };
+    'blocks: for block in index.with_trace(fingerprint(id.0))? {
+        let bytes = index.bytes(block)?;
+        let spans = spans(&bytes, block)?;
         let mut owned = Recorder::of(&spans);
         for record in spans.records().filter(|r| r.trace_id == id.0) {
-            if found.len() < TRACE_SPANS
-                && let Some(span) = owned.span(&record)
-                && seen.insert((span.span_id, span.service.clone()))
-            {
-                found.push(span);
+            let span = owned.span(&record).ok_or_else(|| unreadable(block))?;
+            if !seen.insert((span.span_id, span.service.clone())) {
+                continue;
             }
+            let bytes = found.bytes + span.size();
+            if found.spans.len() == TRACE_SPANS || bytes > most {
+                found.truncated = true;
+                break 'blocks;
+            }
+            found.bytes = bytes;
+            found.spans.push(span);
         }
     }
-    found.sort_by_key(|span| (span.start, span.span_id));
+    found.spans.sort_by_key(|span| (span.start, span.span_id));
     Ok(found)
 }
 
@@ -235,7 +247,7 @@ fn service_window(
     service: &str,
     window: Window,
     limit: usize,
-) -> rusqlite::Result<ServiceSpans> {
+) -> rusqlite::Result<FoundSpans> {
     let (from, to) = (nanos(window.from), nanos(window.to));
     let mut blocks: Vec<_> = index
         .heads()
@@ -248,45 +260,87 @@ fn service_window(
         .collect();
     // The latest first, so that a limit is reached early.
     blocks.sort_unstable_by(|a, b| b.cmp(a));
-    let mut found: BTreeMap<(u64, [u8; 8], [u8; 16]), RecordedSpan> = BTreeMap::new();
+    let mut latest = Latest::new(limit, Reader::MOST_BYTES);
     let mut seen = HashSet::new();
-    let mut truncated = false;
     for (last, block) in blocks {
-        if found.len() >= limit && found.keys().next().is_some_and(|first| last < first.0) {
-            truncated = true;
+        if latest.floor().is_some_and(|floor| last < floor.0) {
+            latest.truncated = true;
             break;
         }
-        let Some(bytes) = index.bytes(block)? else {
-            continue;
-        };
-        let Some(spans) = Spans::read(&bytes) else {
-            continue;
-        };
+        let bytes = index.bytes(block)?;
+        let spans = spans(&bytes, block)?;
         let mut owned = Recorder::of(&spans);
         for record in spans.records() {
             if record.start < from || record.start >= to || !owned.is_of(&record, service) {
                 continue;
             }
             let key = (record.start, record.span_id, record.trace_id);
-            if found.len() >= limit && found.keys().next().is_some_and(|first| key < *first) {
-                truncated = true;
+            if latest.floor().is_some_and(|floor| key < floor) {
+                latest.truncated = true;
                 continue;
             }
-            if seen.insert((record.trace_id, record.span_id))
-                && let Some(span) = owned.span(&record)
-            {
-                found.insert(key, span);
-            }
-            if found.len() > limit {
-                found.pop_first();
-                truncated = true;
+            if seen.insert((record.trace_id, record.span_id)) {
+                let span = owned.span(&record).ok_or_else(|| unreadable(block))?;
+                latest.add(key, span);
             }
         }
     }
-    Ok(ServiceSpans {
-        spans: found.into_values().collect(),
-        truncated,
-    })
+    Ok(latest.found())
+}
+
+/// Start, span and trace.
+type Key = (u64, [u8; 8], [u8; 16]);
+
+/// The latest of all spans that are added, as many as an answer may have.
+struct Latest {
+    spans: BTreeMap<Key, RecordedSpan>,
+    bytes: usize,
+    limit: usize,
+    most_bytes: usize,
+    /// The latest that there was no room for: an earlier one would leave a gap.
+    left_out: Option<Key>,
+    truncated: bool,
+}
+
+impl Latest {
+    fn new(limit: usize, most_bytes: usize) -> Self {
+        Self {
+            spans: BTreeMap::new(),
+            bytes: 0,
+            limit,
+            most_bytes,
+            left_out: None,
+            truncated: false,
+        }
+    }
+
+    /// What began before this one is not wanted any more.
+    fn floor(&self) -> Option<Key> {
+        let is_full = self.spans.len() >= self.limit;
+        let first = self.spans.keys().next().filter(|_| is_full);
+        first.copied().max(self.left_out)
+    }
+
+    fn add(&mut self, key: Key, span: RecordedSpan) {
+        self.bytes += span.size();
+        self.spans.insert(key, span);
+        while self.spans.len() > self.limit || self.bytes > self.most_bytes {
+            let Some((key, span)) = self.spans.pop_first() else {
+                return;
+            };
+            self.bytes -= span.size();
+            self.left_out = self.left_out.max(Some(key));
+            self.truncated = true;
+        }
+    }
+
+    fn found(self) -> FoundSpans {
+        FoundSpans {
+            spans: self.spans.into_values().collect(),
+            bytes: self.bytes,
+            truncated: self.truncated,
+        }
+    }
 }
 
 fn operations(index: &mut Index, service: &str) -> rusqlite::Result<Vec<(Text, RecordedKind)>> {
@@ -298,18 +352,15 @@ fn operations(index: &mut Index, service: &str) -> rusqlite::Result<Vec<(Text, R
     blocks.sort_unstable_by(|a, b| b.cmp(a));
     let mut found: BTreeMap<(Text, &'static str), RecordedKind> = BTreeMap::new();
     for (_, block) in blocks.into_iter().take(OPERATION_BLOCKS) {
-        let Some(bytes) = index.bytes(block)? else {
-            continue;
-        };
-        let Some(spans) = Spans::read(&bytes) else {
-            continue;
-        };
+        let bytes = index.bytes(block)?;
+        let spans = spans(&bytes, block)?;
         let recorder = Recorder::of(&spans);
         let own = spans.records().filter(|r| recorder.is_of(r, service));
-        let names: HashSet<_> = own
-            .map(|r| (spans.name(&r).unwrap_or_default(), r.kind()))
-            .collect();
-        for (name, kind) in names {
+        let named = own.map(|r| {
+            let name = spans.name(&r).ok_or_else(|| unreadable(block))?;
+            Ok((name, r.kind()))
+        });
+        for (name, kind) in named.collect::<rusqlite::Result<HashSet<_>>>()? {
             let kind = kind_of_number(kind);
             if found.len() < OPERATIONS {
                 found.insert((Text::new(name), kind.as_str()), kind);
@@ -407,4 +458,72 @@ fn completeness(index: &Index, now: Option<SystemTime>) -> rusqlite::Result<Comp
         runs,
         losses,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{SpanId, SpanStatus};
+
+    fn span(start: u64, name: &str) -> RecordedSpan {
+        RecordedSpan {
+            trace_id: TraceId([1; 16]),
+            span_id: SpanId([1; 8]),
+            parent: None,
+            tracestate: Text::default(),
+            service: Text::default(),
+            resource: Arc::default(),
+            scope: Text::default(),
+            scope_version: Text::default(),
+            name: Text::new(name),
+            kind: RecordedKind::Server,
+            start: time(start),
+            duration: Duration::ZERO,
+            status: SpanStatus::Unset,
+            attributes: Vec::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            dropped: 0,
+        }
+    }
+
+    fn latest(limit: usize, bytes: usize, starts: &[u64]) -> (Vec<u64>, bool) {
+        let mut latest = Latest::new(limit, bytes);
+        for start in starts {
+            let key = (*start, [1; 8], [1; 16]);
+            if latest.floor().is_none_or(|floor| floor < key) {
+                let name = if *start == 5 {
+                    "large".repeat(50)
+                } else {
+                    String::new()
+                };
+                latest.add(key, span(*start, &name));
+            }
+        }
+        let found = latest.found();
+        let sizes: usize = found.spans.iter().map(RecordedSpan::size).sum();
+        assert_eq!(found.bytes, sizes);
+        assert!(found.bytes <= bytes);
+        (
+            found
+                .spans
+                .iter()
+                .map(|span| super::nanos(span.start))
+                .collect(),
+            found.truncated,
+        )
+    }
+
+    #[test]
+    fn the_latest_are_kept_without_a_gap_whatever_there_is_no_room_for() {
+        let small = span(1, "").size();
+        assert_eq!(latest(9, 3 * small, &[1, 3, 2]), (vec![1, 2, 3], false));
+        assert_eq!(latest(2, 9 * small, &[1, 3, 2]), (vec![2, 3], true));
+        assert_eq!(latest(9, 2 * small, &[3, 1, 2]), (vec![2, 3], true));
+        // The large one has no room; an earlier one that had would stand for it.
+        assert_eq!(latest(9, 2 * small, &[7, 5, 4]), (vec![7], true));
+        assert_eq!(latest(9, small - 1, &[7]), (vec![], true));
+    }
 }

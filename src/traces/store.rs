@@ -133,7 +133,7 @@ mod tests {
         );
         store.flush();
         let reader = store.reader();
-        let trace = reader.trace(TraceId(7u128.to_be_bytes())).unwrap();
+        let trace = reader.trace(TraceId(7u128.to_be_bytes())).unwrap().spans;
         assert_eq!(trace.len(), 2);
         assert_eq!(trace[1].parent, Some(trace[0].span_id));
         assert_eq!(trace[1].attributes.len(), 1);
@@ -173,7 +173,8 @@ mod tests {
         first.flush();
         let path = folder.path().join("traces.db");
         let other = Reader::open(&path);
-        assert_eq!(other.trace(TraceId(7u128.to_be_bytes())).unwrap().len(), 1);
+        let id = TraceId(7u128.to_be_bytes());
+        assert_eq!(other.trace(id).unwrap().spans.len(), 1);
         let settings = StoreSettings {
             path,
             keep: DAY,
@@ -183,9 +184,25 @@ mod tests {
         let second = Store::open(settings, Arc::new(|_| {}));
         assert!(matches!(second, Err(OpenError::InUse(_))));
         drop(first);
-        assert_eq!(other.trace(TraceId(7u128.to_be_bytes())).unwrap().len(), 1);
+        assert_eq!(other.trace(id).unwrap().spans.len(), 1);
         let again = store(folder.path());
         assert_eq!(again.reader().stats().unwrap().spans, 1);
+    }
+
+    #[test]
+    fn a_trace_that_is_larger_than_an_answer_says_that_it_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let spans = (1..=10).map(|id| sample::span(7, id, Duration::from_secs(id)));
+        put(&store, "weather", spans.collect());
+        store.flush();
+        let (reader, id) = (store.reader(), TraceId(7u128.to_be_bytes()));
+        let whole = reader.trace(id).unwrap();
+        assert_eq!((whole.spans.len(), whole.truncated), (10, false));
+        assert_eq!(reader.trace_within(id, whole.bytes).unwrap(), whole);
+        let cut = reader.trace_within(id, whole.bytes - 1).unwrap();
+        assert_eq!((cut.spans.len(), cut.truncated), (9, true));
+        assert!(crate::traces::summary(id, &cut).unwrap().truncated);
     }
 
     /// A span of the model: service, trace, id, and how many seconds ago it began.
@@ -232,7 +249,7 @@ mod tests {
                     self.0.iter().filter(|k| k.1 == trace).map(start).collect();
                 expected.sort();
                 let id = TraceId(u128::from(trace).to_be_bytes());
-                let found = reader.trace(id).unwrap();
+                let found = reader.trace(id).unwrap().spans;
                 assert_eq!(
                     found.iter().map(|span| span.start).collect::<Vec<_>>(),
                     expected

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mcpprobe::model::Window;
 use mcpprobe::traces::{ForwardSettings, Reader, TraceFilter};
@@ -59,6 +59,7 @@ async fn who_sends_more_than_can_be_written_is_told_to_come_again() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unavailable);
+    let refused_at = SystemTime::now();
     let again = refused.get_details_retry_info().unwrap().retry_delay;
     assert_eq!(again, Some(Duration::from_secs(2)));
     lock.execute_batch("COMMIT").unwrap();
@@ -69,12 +70,12 @@ async fn who_sends_more_than_can_be_written_is_told_to_come_again() {
     });
     assert_eq!(rig.post(PROTOBUF, bulk(2, 0)).await.status(), 200);
     let whole = rig.store.reader().completeness().unwrap();
-    assert!(
-        whole
-            .losses
-            .iter()
-            .any(|loss| loss.reason.as_str() == "turned_away")
-    );
+    // What was turned away had begun before, and the last of it counts as the first does.
+    let lost = whole.losses.iter().any(|loss| {
+        let begun = refused_at - Duration::from_secs(30);
+        loss.reason.as_str() == "turned_away" && loss.first <= begun && refused_at <= loss.last
+    });
+    assert!(lost, "{:?}", whole.losses);
     let now = SystemTime::now();
     let window = Window {
         from: now - Duration::from_secs(60),
@@ -202,7 +203,7 @@ async fn a_stored_trace_is_there_at_any_time() {
         let spans = (0..500).map(|i| span(100 + u128::from(n), n * 500 + i + 1));
         rig.put("many", spans.collect()).await;
         for reader in [&reader, &other] {
-            assert_eq!(reader.trace(id).unwrap().len(), 1);
+            assert_eq!(reader.trace(id).unwrap().spans.len(), 1);
             assert_eq!(reader.list(&service("good"), 5).unwrap().traces.len(), 1);
         }
     }
@@ -235,7 +236,7 @@ async fn what_was_written_survives_a_kill() {
     }
     let reader = Reader::open(&copy.path().join("traces.db"));
     let id = mcpprobe::model::TraceId(7u128.to_be_bytes());
-    assert_eq!(reader.trace(id).unwrap().len(), 5);
+    assert_eq!(reader.trace(id).unwrap().spans.len(), 5);
 }
 
 #[tokio::test]
@@ -289,4 +290,132 @@ async fn a_backend_that_is_down_is_in_nobodys_way() {
     });
     assert_eq!(rig.warnings().len(), 1, "{:?}", rig.warnings());
     assert!(rig.receiver.received().not_forwarded >= 100);
+}
+
+fn forwarding(url: String) -> Rig {
+    Rig::start_with(Options {
+        forward: Some(ForwardSettings {
+            url: url.parse().unwrap(),
+            headers: HeaderMap::new(),
+        }),
+        ..Options::default()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_at_the_end_is_still_passed_on() {
+    let other = Rig::start();
+    let rig = forwarding(other.url());
+    for n in 0..50 {
+        rig.put("good", vec![span(7, n + 1)]).await;
+    }
+    let (stored, warnings) = rig.end();
+    assert_eq!(stored, 50);
+    assert_eq!(other.trace(7).len(), 50);
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+/// At once where nobody is there, and after some seconds where somebody does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_passed_on_at_the_end_is_told_with_its_number() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = crate::support::free_port();
+    for (port, most) in [(nobody, 4), (silent.local_addr().unwrap().port(), 9)] {
+        let rig = forwarding(format!("http://127.0.0.1:{port}"));
+        for n in 0..30 {
+            rig.put("good", vec![span(7, n + 1)]).await;
+        }
+        let begun = Instant::now();
+        let (stored, warnings) = rig.end();
+        assert!(begun.elapsed() < Duration::from_secs(most), "{port}");
+        assert_eq!(stored, 30);
+        let told = warnings.last().unwrap();
+        assert!(
+            told.starts_with("30 requests") && told.contains("not passed on"),
+            "{warnings:?}"
+        );
+    }
+}
+
+/// Makes the contents of the oldest block unreadable, where SQLite does not notice.
+fn damage_the_oldest_block(rig: &Rig) {
+    let file = Connection::open(&rig.path).unwrap();
+    file.busy_timeout(Duration::from_secs(5)).unwrap();
+    let damage =
+        "UPDATE content SET bytes = x'0102030405' WHERE block = (SELECT min(id) FROM block)";
+    assert_eq!(file.execute(damage, []).unwrap(), 1);
+}
+
+/// An hour ago, in a block of its own.
+async fn put_an_old_one(rig: &Rig) {
+    let mut old = span(7, 1);
+    let hour = 3_600_000_000_000;
+    old.start_time_unix_nano -= hour;
+    old.end_time_unix_nano -= hour;
+    rig.put("good", vec![old]).await;
+    rig.store.flush();
+}
+
+/// A window around what began so many seconds ago.
+fn around(ago: u64) -> Window {
+    let at = SystemTime::now() - Duration::from_secs(ago);
+    Window {
+        from: at - Duration::from_secs(60),
+        to: at + Duration::from_secs(60),
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_never_silence() {
+    let rig = Rig::start();
+    put_an_old_one(&rig).await;
+    rig.put("good", vec![span(8, 1)]).await;
+    assert_eq!(rig.trace(8).len(), 1);
+    damage_the_oldest_block(&rig);
+    let other = Reader::open(&rig.path);
+    let id = |id: u128| mcpprobe::model::TraceId(id.to_be_bytes());
+    let why = other.trace(id(7)).unwrap_err();
+    assert!(why.as_str().contains("is damaged"), "{why}");
+    assert!(other.service_window("good", around(3_600), 10).is_err());
+    assert!(other.list(&service("good"), 10).is_err());
+    // Of what lies elsewhere something can be said.
+    assert_eq!(other.trace(id(8)).unwrap().spans.len(), 1);
+    let now = other.service_window("good", around(0), 10).unwrap();
+    assert_eq!(now.spans.len(), 1);
+    // The writer takes it out, and then it is known what is lost, and when.
+    assert!(rig.store.reader().trace(id(7)).is_err());
+    eventually("the loss to be told", || {
+        rig.store.flush();
+        rig.warned("1 spans").then_some(())
+    });
+    check_loss(&rig);
+    assert!(rig.store.reader().trace(id(7)).unwrap().spans.is_empty());
+    assert_eq!(other.list(&service("good"), 10).unwrap().traces.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_merge_cannot_read_is_lost_when_it_began_and_not_now() {
+    let rig = Rig::start();
+    put_an_old_one(&rig).await;
+    damage_the_oldest_block(&rig);
+    for n in 0..20u64 {
+        let spans = (0..1_000).map(|i| span(8, n * 1_000 + i + 1));
+        rig.put("many", spans.collect()).await;
+    }
+    rig.store.flush();
+    assert!(rig.warned("1 spans"), "{:?}", rig.warnings());
+    check_loss(&rig);
+}
+
+fn check_loss(rig: &Rig) {
+    let known = rig.store.reader().completeness().unwrap();
+    let [loss] = &known.losses[..] else {
+        panic!("{:?}", known.losses);
+    };
+    assert_eq!((loss.count, loss.reason.as_str()), (1, "damaged"));
+    let window = around(3_600);
+    assert!(
+        window.holds(loss.first) && window.holds(loss.last),
+        "{loss:?}"
+    );
 }

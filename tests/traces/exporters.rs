@@ -69,7 +69,7 @@ fn record(provider: &SdkTracerProvider) -> TraceId {
 fn check(rig: &Rig, id: TraceId, service: &str) {
     rig.store.flush();
     let reader = rig.store.reader();
-    let spans = reader.trace(id).unwrap();
+    let spans = reader.trace(id).unwrap().spans;
     let [call, child] = &spans[..] else {
         panic!("{spans:?}");
     };
@@ -227,6 +227,24 @@ async fn rust_over_grpc() {
             builder = builder.with_compression(compression);
         }
         export(builder.build().unwrap(), &rig).await;
+    }
+}
+
+/// The last probes' spans come in while everything ends.
+#[tokio::test]
+async fn our_own_spans_that_wait_at_the_end_are_taken_in() {
+    let memory = Finished::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(SimpleSpanProcessor::new(memory.clone()))
+        .build();
+    record(&provider);
+    for _ in 0..10 {
+        let rig = Rig::start();
+        let own = rig.receiver.own_spans();
+        for _ in 0..30 {
+            assert!(own.put(memory.spans()));
+        }
+        assert_eq!(rig.end().0, 60);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What nobody should send. Each case is answered as the protocol says, and the spans before it, after it and, where some
 //! of it is good, in it are there afterwards.
 
+use mcpprobe::traces::TraceFilter;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue};
@@ -10,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rig::{JSON, PROTOBUF, Rig, attribute, gzip, request, span, text};
+use super::rig::{DAY, JSON, PROTOBUF, Rig, attribute, gzip, request, span, text};
 
 /// Trace ids of the spans that have to survive.
 const BEFORE: u128 = 1;
@@ -293,7 +294,19 @@ async fn nothing_that_is_sent_harms_what_is_stored() {
             assert!(!span.name.as_str().contains('\u{1b}'), "{name}");
         }
         let id = mcpprobe::model::TraceId(WITHIN.to_be_bytes());
-        assert_eq!(mcpprobe::traces::summary(id, &within).is_some(), kept > 0);
+        let found = rig.store.reader().trace(id).unwrap();
+        let summary = mcpprobe::traces::summary(id, &found);
+        assert_eq!(summary.is_some(), kept > 0);
+        assert_eq!(found.truncated, kept > 50_000, "{name}");
+        // It does not pass as far as it is read.
+        let long = TraceFilter {
+            service: Some("hostile".to_owned()),
+            min_duration: Some(DAY),
+            ..TraceFilter::default()
+        };
+        let list = rig.store.reader().list(&long, 5).unwrap();
+        let told = (list.traces.len(), list.truncated);
+        assert_eq!(told, (0, kept > 50_000), "{name}");
         assert!(rig.warnings().is_empty(), "{name}: {:?}", rig.warnings());
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mcpprobe::model::{RecordedSpan, Secret, TraceId};
-use mcpprobe::traces::{ForwardSettings, ListenSettings, Receiver, Store, StoreSettings};
+use mcpprobe::traces::{Answers, ForwardSettings, ListenSettings, Receiver, Store, StoreSettings};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
@@ -29,6 +29,7 @@ pub(crate) struct Options {
     pub(crate) path: Option<PathBuf>,
     pub(crate) max_size: Option<u64>,
     pub(crate) keep: Option<Duration>,
+    pub(crate) answers: Option<Answers>,
 }
 
 /// Dropped in this order: who receives, who stores, where.
@@ -68,7 +69,7 @@ impl Rig {
             token: options.token,
             forward: options.forward,
             own_resource: Vec::new(),
-            answers: None,
+            answers: options.answers,
         };
         let receiver = Receiver::start(listen, store.intake(), warn);
         assert!(receiver.troubles.is_empty(), "{:?}", receiver.troubles);
@@ -114,6 +115,16 @@ impl Rig {
             .reader()
             .trace(TraceId(id.to_be_bytes()))
             .unwrap()
+            .spans
+    }
+
+    /// Ends the receiver, and then everything else; answers what was stored by then, and what was warned of.
+    pub(crate) fn end(self) -> (u64, Vec<String>) {
+        drop(self.receiver);
+        self.store.flush();
+        let spans = self.store.reader().stats().unwrap().spans;
+        let warnings = self.warnings.lock().unwrap().clone();
+        (spans, warnings)
     }
 
     pub(crate) fn warnings(&self) -> Vec<String> {

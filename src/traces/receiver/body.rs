@@ -1,6 +1,7 @@
 //! A request's body: received, and decompressed, within limits.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -22,13 +23,14 @@ pub(super) enum Unusable {
     NotGzip,
 }
 
-/// Counts its bytes as being received for as long as it lives.
-struct InFlight<'c> {
-    all: &'c AtomicUsize,
+/// Counts a body's bytes as being in memory for as long as it lives: until they are dealt with, and not only received.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    all: Arc<AtomicUsize>,
     own: usize,
 }
 
-impl InFlight<'_> {
+impl InFlight {
     fn add(&mut self, bytes: usize) -> Result<(), Unusable> {
         self.own += bytes;
         let before = self.all.fetch_add(bytes, Ordering::Relaxed);
@@ -39,31 +41,39 @@ impl InFlight<'_> {
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.all.fetch_sub(self.own, Ordering::Relaxed);
     }
 }
 
-/// All of it, as it comes.
-pub(super) async fn receive<B>(body: B, in_flight: &AtomicUsize) -> Result<Bytes, Unusable>
+/// All of it, as it comes, up to `limit` bytes; and what counts it.
+pub(super) async fn receive<B>(
+    body: B,
+    limit: usize,
+    in_flight: &Arc<AtomicUsize>,
+) -> Result<(Bytes, InFlight), Unusable>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let said = body.size_hint().lower();
-    if said > limits::BODY as u64 {
+    if said > limit as u64 {
         return Err(Unusable::TooLarge);
     }
     let counted = InFlight {
-        all: in_flight,
+        all: Arc::clone(in_flight),
         own: 0,
     };
-    tokio::time::timeout(limits::BODY_TIME, gather(body, counted))
+    tokio::time::timeout(limits::BODY_TIME, gather(body, limit, counted))
         .await
         .unwrap_or(Err(Unusable::TooSlow))
 }
 
-async fn gather<B>(mut body: B, mut counted: InFlight<'_>) -> Result<Bytes, Unusable>
+async fn gather<B>(
+    mut body: B,
+    limit: usize,
+    mut counted: InFlight,
+) -> Result<(Bytes, InFlight), Unusable>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -74,7 +84,7 @@ where
             continue;
         };
         counted.add(data.len())?;
-        if counted.own > limits::BODY {
+        if counted.own > limit {
             return Err(Unusable::TooLarge);
         }
         if first.is_empty() && all.is_empty() {
@@ -85,7 +95,8 @@ where
         all.extend_from_slice(&std::mem::take(&mut first));
         all.extend_from_slice(&data);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    let whole = if all.is_empty() { first } else { all.freeze() };
+    Ok((whole, counted))
 }
 
 /// Decompressed. A bomb goes off at the limit.
@@ -121,25 +132,40 @@ mod tests {
         StreamBody::new(pieces.boxed())
     }
 
+    async fn refused(pieces: usize, in_flight: &Arc<AtomicUsize>) -> Unusable {
+        let received = receive(slowly(pieces), limits::BODY, in_flight).await;
+        received.unwrap_err()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_is_given_up_and_counts_no_more() {
-        let in_flight = AtomicUsize::new(0);
-        assert_eq!(receive(slowly(1), &in_flight).await, Err(Unusable::TooSlow));
+        let in_flight = Arc::default();
+        assert_eq!(refused(1, &in_flight).await, Unusable::TooSlow);
         assert_eq!(in_flight.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_without_end_meets_the_limit() {
-        let in_flight = AtomicUsize::new(0);
-        let large = receive(slowly(limits::BODY / 4), &in_flight).await;
-        assert_eq!(large, Err(Unusable::TooLarge));
+        let in_flight = Arc::default();
+        let large = refused(limits::BODY / 4, &in_flight).await;
+        assert_eq!(large, Unusable::TooLarge);
         assert_eq!(in_flight.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_at_once_are_told_to_come_again() {
-        let in_flight = AtomicUsize::new(limits::IN_FLIGHT - 1);
-        assert_eq!(receive(slowly(2), &in_flight).await, Err(Unusable::Busy));
+        let in_flight = Arc::new(AtomicUsize::new(limits::IN_FLIGHT - 1));
+        assert_eq!(refused(2, &in_flight).await, Unusable::Busy);
+    }
+
+    #[tokio::test]
+    async fn a_body_counts_until_it_is_dealt_with() {
+        let in_flight = Arc::default();
+        let body = http_body_util::Full::new(Bytes::from_static(b"body"));
+        let received = receive(body, limits::BODY, &in_flight).await.unwrap();
+        assert_eq!(in_flight.load(Ordering::Relaxed), 4);
+        drop(received);
+        assert_eq!(in_flight.load(Ordering::Relaxed), 0);
     }
 
     #[test]

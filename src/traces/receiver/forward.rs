@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::Counts;
@@ -32,6 +34,9 @@ const BACK_OFF_MOST: Duration = Duration::from_secs(30);
 
 /// Attempts for one request: with the times between them some two minutes, in which the queue fills.
 const ATTEMPTS: u32 = 8;
+
+/// At the end, for all that still waits: who stops a `watch` waits for it, and a service manager kills after 10 to 90 s.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Where everything is passed on to.
 #[derive(Clone, Debug)]
@@ -60,7 +65,11 @@ struct State {
     client: reqwest::Client,
     url: Url,
     headers: HeaderMap,
+    /// Bytes of the requests that wait, with the one that is being passed on; and how many these are.
     waiting: AtomicUsize,
+    left: AtomicUsize,
+    /// There is no time any more to try anything twice.
+    ending: CancellationToken,
     warned: AtomicBool,
     warn: Warn,
     counts: Arc<Counts>,
@@ -72,7 +81,7 @@ impl Forward {
         settings: ForwardSettings,
         warn: Warn,
         counts: Arc<Counts>,
-    ) -> Option<Self> {
+    ) -> Option<(Self, PassingOn)> {
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
             // Headers go to whom the user named.
@@ -90,22 +99,55 @@ impl Forward {
             url,
             headers: settings.headers,
             waiting: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            ending: CancellationToken::new(),
             warned: AtomicBool::new(false),
             warn,
             counts,
         });
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Arc::clone(&state).run(receiver));
-        Some(Self { sender, state })
+        let passing_on = PassingOn {
+            task: tokio::spawn(Arc::clone(&state).run(receiver)),
+            state: Arc::clone(&state),
+        };
+        Some((Self { sender, state }, passing_on))
     }
 
     /// Queues a request, or drops it; never waits.
     pub(super) fn pass(&self, passed: Passed) {
         let size = passed.body.len();
         let before = self.state.waiting.fetch_add(size, Ordering::Relaxed);
+        self.state.left.fetch_add(1, Ordering::Relaxed);
         if before + size > QUEUE_BYTES || self.sender.try_send(passed).is_err() {
-            self.state.waiting.fetch_sub(size, Ordering::Relaxed);
+            self.state.settled(size);
             self.state.lost("it does not keep up");
+        }
+    }
+}
+
+/// The task that passes on.
+pub(super) struct PassingOn {
+    task: JoinHandle<()>,
+    state: Arc<State>,
+}
+
+impl PassingOn {
+    /// Tries what still waits once more, for a while; says what could not be passed on.
+    pub(super) async fn finish(mut self) {
+        let counts = &self.state.counts;
+        let before = counts.not_forwarded.load(Ordering::Relaxed);
+        self.state.ending.cancel();
+        if tokio::time::timeout(LAST, &mut self.task).await.is_err() {
+            self.task.abort();
+            let left = self.state.left.load(Ordering::Relaxed) as u64;
+            counts.not_forwarded.fetch_add(left, Ordering::Relaxed);
+        }
+        let lost = counts.not_forwarded.load(Ordering::Relaxed) - before;
+        if lost > 0 {
+            let origin = self.state.url.origin().ascii_serialization();
+            (self.state.warn)(&format!(
+                "{lost} requests with spans that came in last were not passed on to {origin}"
+            ));
         }
     }
 }
@@ -121,7 +163,13 @@ enum Attempt {
 
 impl State {
     async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Passed>) {
-        while let Some(passed) = queue.recv().await {
+        loop {
+            let passed = tokio::select! {
+                // At the end, what waits comes first.
+                biased;
+                Some(passed) = queue.recv() => passed,
+                () = self.ending.cancelled() => return,
+            };
             let size = passed.body.len();
             match self.deliver(passed).await {
                 Ok(()) => {
@@ -130,8 +178,14 @@ impl State {
                 }
                 Err(why) => self.lost(&why),
             }
-            self.waiting.fetch_sub(size, Ordering::Relaxed);
+            self.settled(size);
         }
+    }
+
+    /// A request of so many bytes is passed on, or is not and never will be.
+    fn settled(&self, size: usize) {
+        self.waiting.fetch_sub(size, Ordering::Relaxed);
+        self.left.fetch_sub(1, Ordering::Relaxed);
     }
 
     async fn deliver(&self, passed: Passed) -> Result<(), String> {
@@ -142,12 +196,18 @@ impl State {
             let (why, wait) = match self.attempt(&passed).await {
                 Attempt::Done => return Ok(()),
                 Attempt::Never(why) => return Err(why),
-                Attempt::Again(why, _) if left == 0 => return Err(why),
+                Attempt::Again(why, _) if left == 0 || self.ending.is_cancelled() => {
+                    return Err(why);
+                }
                 Attempt::Again(why, wait) => (why, wait),
             };
             self.say(&why);
             let spread = back_off.mul_f64(0.5 + fastrand::f64() / 2.0);
-            tokio::time::sleep(wait.map_or(spread, |wait| wait.min(BACK_OFF_MOST))).await;
+            let wait = wait.map_or(spread, |wait| wait.min(BACK_OFF_MOST));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.ending.cancelled() => {}
+            }
             back_off = (back_off * 2).min(BACK_OFF_MOST);
         }
     }
@@ -194,7 +254,10 @@ impl State {
 
     fn lost(&self, why: &str) {
         self.counts.not_forwarded.fetch_add(1, Ordering::Relaxed);
-        self.say(why);
+        // At the end it is told once, with their number.
+        if !self.ending.is_cancelled() {
+            self.say(why);
+        }
     }
 
     /// Once, until it works again: a backend that is down for a day is one piece of news.

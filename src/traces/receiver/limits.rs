@@ -32,5 +32,17 @@ pub(super) const BODY_TIME: Duration = Duration::from_secs(20);
 /// Seconds until a sender that was turned away may come again: the writer takes away what waits ten times a second.
 pub(super) const RETRY_AFTER: u64 = 2;
 
-/// Questions that are answered at once, each in a thread of its own; others wait.
-pub(super) const QUESTIONS: usize = 2;
+/// Bytes of a question's body: Alertmanager's largest groups stay far below.
+pub(super) const QUESTION: usize = 1024 * 1024;
+
+/// Questions about what is stored that are answered at once, each in a thread of its own. They take milliseconds to
+/// seconds, and a second one hides the first one's disk.
+pub(super) const READS: usize = 2;
+
+/// Alerts of others that are looked into at once. Each may wait minutes for a backend, and for its limits: that they have
+/// turns of their own is why they stop nobody who reads.
+pub(super) const ALARMS: usize = 2;
+
+/// Questions that wait for their turn, of either kind; above, who asks is told to come again. A page of Grafana asks for
+/// a handful of things at once.
+pub(super) const WAITING: usize = 16;

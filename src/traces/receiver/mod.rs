@@ -24,6 +24,7 @@ use crate::model::Secret;
 use forward::Forward;
 pub use forward::ForwardSettings;
 pub use own::OwnSpans;
+use question::Turns;
 pub use question::{Answers, Question, Reply};
 
 /// Where to listen, and what to do besides keeping what comes.
@@ -88,11 +89,11 @@ pub(super) struct Shared {
     token: Option<Secret>,
     forward: Option<Forward>,
     answers: Option<Answers>,
-    /// Questions that are being answered.
-    asked: Semaphore,
+    reads: Turns,
+    alarms: Turns,
     connections: Arc<Semaphore>,
     /// Bytes of bodies that are being received.
-    in_flight: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
     counts: Arc<Counts>,
 }
 
@@ -203,7 +204,11 @@ impl Work {
             .enable_all()
             .build();
         match runtime {
-            Ok(runtime) => runtime.block_on(self.serve(ended)),
+            Ok(runtime) => {
+                runtime.block_on(self.serve(ended));
+                // A question that is being answered has nobody any more who waits for it, and may take minutes.
+                runtime.shutdown_background();
+            }
             Err(error) => (self.warn)(&format!("the OTLP receiver cannot be started: {error}")),
         }
     }
@@ -212,14 +217,16 @@ impl Work {
         let forward = self.forward.take().and_then(|settings| {
             Forward::start(settings, Arc::clone(&self.warn), Arc::clone(&self.counts))
         });
+        let (forward, passing_on) = forward.unzip();
         let shared = Arc::new(Shared {
             intake: self.intake,
             token: self.token,
             forward,
             answers: self.answers,
-            asked: Semaphore::new(limits::QUESTIONS),
+            reads: Turns::new(limits::READS),
+            alarms: Turns::new(limits::ALARMS),
             connections: Arc::new(Semaphore::new(limits::CONNECTIONS)),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
             counts: self.counts,
         });
         for listener in self.listeners {
@@ -231,11 +238,14 @@ impl Work {
                 Err(error) => (self.warn)(&format!("the OTLP receiver cannot listen: {error}")),
             }
         }
-        let own = own::take_in_all(self.own_spans, &shared);
         tokio::select! {
             // Nothing is ever sent: it ends with its sender.
             _ = ended => {}
-            () = own => {}
+            () = own::take_in_all(&mut self.own_spans, &shared) => {}
+        }
+        own::take_in_rest(&mut self.own_spans, &shared);
+        if let Some(passing_on) = passing_on {
+            passing_on.finish().await;
         }
     }
 }

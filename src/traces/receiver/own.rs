@@ -67,16 +67,27 @@ fn attribute((key, value): (&str, &str)) -> KeyValue {
 }
 
 /// As what others send, until nobody can send any more.
-pub(super) async fn take_in_all(mut batches: mpsc::Receiver<Batch>, shared: &Shared) {
-    while let Some(resource_spans) = batches.recv().await {
-        let request = ExportTraceServiceRequest { resource_spans };
-        let passed = Passed {
-            body: Bytes::from(request.encode_to_vec()),
-            is_gzip: false,
-            encoding: Encoding::Protobuf,
-        };
-        // What does not fit is counted by the store; there is nobody to tell to come again.
-        take_in(passed, shared).ok();
+pub(super) async fn take_in_all(batches: &mut mpsc::Receiver<Batch>, shared: &Shared) {
+    while let Some(batch) = batches.recv().await {
+        take_in_one(batch, shared);
     }
     std::future::pending().await
+}
+
+/// What still waits when the end has come: the last probes, and how the sessions ended.
+pub(super) fn take_in_rest(batches: &mut mpsc::Receiver<Batch>, shared: &Shared) {
+    while let Ok(batch) = batches.try_recv() {
+        take_in_one(batch, shared);
+    }
+}
+
+fn take_in_one(resource_spans: Batch, shared: &Shared) {
+    let request = ExportTraceServiceRequest { resource_spans };
+    let passed = Passed {
+        body: Bytes::from(request.encode_to_vec()),
+        is_gzip: false,
+        encoding: Encoding::Protobuf,
+    };
+    // What does not fit is counted by the store; there is nobody to tell to come again.
+    take_in(passed, shared).ok();
 }

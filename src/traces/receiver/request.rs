@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use super::answer::{Answer, Dialect, Refusal, refused, taken};
 use super::forward::Passed;
-use super::{Shared, body, question};
+use super::{Shared, body, limits, question};
 use crate::traces::admission::Tally;
 use crate::traces::pending::{Encoding, Taken};
 
@@ -86,7 +86,7 @@ async fn take(
         Dialect::Grpc => is_gzip(&head.headers, &HeaderName::from_static("grpc-encoding"))?,
         Dialect::Http(_) => is_gzip(&head.headers, &CONTENT_ENCODING)?,
     };
-    let whole = body::receive(body, &shared.in_flight).await?;
+    let (whole, _counted) = body::receive(body, limits::BODY, &shared.in_flight).await?;
     let (message, is_gzip) = match dialect {
         Dialect::Grpc => unframed(whole, is_gzip)?,
         Dialect::Http(_) => (whole, is_gzip),
