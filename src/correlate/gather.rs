@@ -69,30 +69,20 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         let traces = passed_traces.iter().chain(&failed_traces);
         clock_skew(traces.map(Vec::as_slice), service)
     });
-    let found = match (&service, &heard.state) {
-        (Some(service), BackendState::Answered) => {
-            let since = Window {
-                from: gap.from,
-                to: silence_to,
-            };
-            let search = Search {
-                api,
-                asking,
-                service,
-                skew,
-            };
-            let mut found = heard.of_service(search, since, &mut baseline).await;
-            // A trace of ours is looked at whole or not at all: what hangs below negotiation is told by its parents.
-            let ours = own_traces(case);
-            found.retain(|span| !ours.contains(&span.trace_id) || ids.contains(&span.trace_id));
-            found
-        }
-        (None, BackendState::Answered) => {
-            heard.of_nothing(api, asking).await;
-            Vec::new()
-        }
-        _ => Vec::new(),
+    let search = service.as_ref().map(|service| Search {
+        api,
+        asking,
+        service,
+        skew,
+    });
+    let since = Window {
+        from: gap.from,
+        to: silence_to,
     };
+    let mut found = searched(&mut heard, api, search, since, &mut baseline, asking).await;
+    // A trace of ours is looked at whole or not at all: what hangs below negotiation is told by its parents.
+    let ours = own_traces(case);
+    found.retain(|span| !ours.contains(&span.trace_id) || ids.contains(&span.trace_id));
     let same_name = case.service_shared_with.as_ref().map(Text::new);
     let service_shared_with =
         same_name.or_else(|| other_deployment(service.as_ref()?, &passed_traces, &found));
@@ -116,11 +106,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         candidates: candidates(&passed_traces, service.as_ref()),
         failed: failed
             .iter()
-            .filter_map(|probe| Some(failed_probe(probe, probe.layer?, &failed_traces)))
-            .map(|probe| FailedProbe {
-                at_proxy: probe.at_proxy || (case.by_plain_proxy && is_of_gateway(&probe)),
-                ..probe
-            })
+            .filter_map(|probe| Some(failed_probe(case, probe, probe.layer?, &failed_traces)))
             .collect(),
         passed,
         service: service.map(|service| service.name.into()),
@@ -139,8 +125,27 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         },
         others_heard,
         spans,
-        probe_traces: own_traces(case),
+        probe_traces: ours,
         negotiation,
+    }
+}
+
+/// The service's spans; nothing where the backend cannot be believed, or nobody knows the service.
+async fn searched(
+    heard: &mut Heard,
+    api: &dyn Api,
+    search: Option<Search<'_>>,
+    since: Window,
+    baseline: &mut Window,
+    asking: &Asking,
+) -> Vec<BackendSpan> {
+    match (search, &heard.state) {
+        (Some(search), BackendState::Answered) => heard.of_service(search, since, baseline).await,
+        (None, BackendState::Answered) => {
+            heard.of_nothing(api, asking).await;
+            Vec::new()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -364,14 +369,16 @@ fn silence_end(case: &Case, gap: Window, now: SystemTime) -> SystemTime {
         .max(gap.to)
 }
 
-fn is_of_gateway(probe: &FailedProbe) -> bool {
-    probe.http_status.is_some_and(is_gateway_status)
-}
-
-fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) -> FailedProbe {
+fn failed_probe(
+    case: &Case,
+    probe: &StoredProbe,
+    layer: Layer,
+    traces: &[Vec<BackendSpan>],
+) -> FailedProbe {
     let operation = probe.failed_operation();
     // A status with a JSON-RPC error in it was spoken by something that knows MCP, not by something in front.
     let by_status = probe.reason == Some(Reason::HttpStatus);
+    let http_status = probe.http_status.filter(|_| by_status);
     // An expectation is judged on a session that worked: that of the certificate is no failure to connect.
     let layer = match probe.reason {
         Some(Reason::Expectation) => layer.max(Layer::Http),
@@ -382,8 +389,9 @@ fn failed_probe(probe: &StoredProbe, layer: Layer, traces: &[Vec<BackendSpan>]) 
         started_at: probe.started_at,
         ended_at: probe.ended_at,
         layer,
-        at_proxy: probe.reason == Some(Reason::Proxy),
-        http_status: probe.http_status.filter(|_| by_status),
+        at_proxy: probe.reason == Some(Reason::Proxy)
+            || (case.by_plain_proxy && http_status.is_some_and(is_gateway_status)),
+        http_status,
         failed_span: operation.map(|operation| operation.span_id),
         failed_step: operation.map(|operation| Window {
             from: probe.started_at + operation.start,

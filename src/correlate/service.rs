@@ -225,14 +225,18 @@ mod tests {
     fn who_says_where_it_is_may_be_another_than_who_does_not() {
         let staging = span("weather", &[("deployment.environment.name", "staging")]);
         let other = |ours: &[BackendSpan]| {
-            let found = other_deployment(&named(&[]), &[ours.to_vec()], &[staging.clone()]);
+            let found = other_deployment(
+                &named(&[]),
+                &[ours.to_vec()],
+                std::slice::from_ref(&staging),
+            );
             found.map(|other| other.to_string())
         };
         assert_eq!(
             other(&[span("weather", &[])]).as_deref(),
             Some("a deployment that says deployment.environment.name=staging")
         );
-        assert_eq!(other(&[staging.clone()]), None);
+        assert_eq!(other(std::slice::from_ref(&staging)), None);
         assert_eq!(other(&[span("gateway", &[])]), None);
     }
 
