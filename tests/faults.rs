@@ -58,7 +58,7 @@ fn nobody_is_blamed_for_our_own_cable_by_a_jaeger_beside_us() {
 
 fn nobody_is_blamed_for_our_own_cable(kind: Kind) {
     in_a_network_of_our_own(|network| {
-        let told = cable::verdict(kind, network, Network::drop_all);
+        let told = cable::verdict(kind, network, |network, _| network.drop_all());
         assert_eq!(told["verdict"], "inconclusive", "{told}");
         assert!(
             told["reason"].as_str().unwrap().contains("cut off"),
@@ -68,9 +68,21 @@ fn nobody_is_blamed_for_our_own_cable(kind: Kind) {
 }
 
 #[test]
+fn a_cable_that_is_in_again_says_nothing_of_the_time_before() {
+    in_a_network_of_our_own(|network| {
+        let told = cable::verdict(Kind::Embedded, network, |network, watch| {
+            network.drop_all();
+            watch.until_state("far", "down");
+            network.let_all_through();
+        });
+        assert_eq!(told["verdict"], "inconclusive", "{told}");
+    });
+}
+
+#[test]
 fn a_host_is_gone_where_another_is_reached() {
     in_a_network_of_our_own(|network| {
-        let told = cable::verdict(Kind::Embedded, network, Network::drop_far);
+        let told = cable::verdict(Kind::Embedded, network, |network, _| network.drop_far());
         assert_eq!(told["verdict"], "infrastructure", "{told}");
     });
 }

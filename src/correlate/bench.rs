@@ -170,6 +170,16 @@ impl<'e> Bench<'e> {
             || self.evidence.others_heard.is_some_and(|spans| spans > 0)
     }
 
+    /// Why it may be we who are cut off, as far as probes of other hosts tell.
+    pub(super) fn maybe_we(&self) -> Option<&'static str> {
+        match self.evidence.elsewhere {
+            _ if self.was_answered() => None,
+            Elsewhere::Unreached => Some("none of our probes of other hosts got anywhere either"),
+            Elsewhere::NotYet => Some("no other host was probed since"),
+            Elsewhere::Nowhere | Elsewhere::Reached | Elsewhere::Mixed => None,
+        }
+    }
+
     /// The host refused us, or something spoke HTTP to us that is no proxy of ours.
     pub(super) fn was_answered(&self) -> bool {
         let last = self.evidence.failed.last();

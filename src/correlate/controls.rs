@@ -75,8 +75,7 @@ impl Bench<'_> {
     /// Only where having our spans says nothing of the network.
     fn network(&self) -> Option<Control> {
         let evidence = self.evidence;
-        let is_beside_us = evidence.elsewhere != Elsewhere::Unknown;
-        if !evidence.shares_our_network && !is_beside_us {
+        if !evidence.shares_our_network && evidence.elsewhere == Elsewhere::Nowhere {
             return None;
         }
         let last = evidence.failed.last();
@@ -85,15 +84,15 @@ impl Bench<'_> {
                 "the host refused or reset our connection".to_owned()
             }
             _ if self.was_answered() => "something answered us over HTTP".to_owned(),
+            (Elsewhere::NotYet, _) => "no other host was probed since the failure".to_owned(),
             (Elsewhere::Unreached, _) => "no probe of another host got anywhere".to_owned(),
-            (Elsewhere::Reached, _) => "a probe of another host got through".to_owned(),
+            (Elsewhere::Reached, _) => "probes of most other hosts got through".to_owned(),
             (_, Some(spans)) => format!("{spans} spans of others arrived since the failure"),
             _ => "nobody refused us, and whether others were heard is not known".to_owned(),
         };
         Some(Control {
             control: "sign_from_outside",
-            held: self.was_answered()
-                || (self.has_sign_from_outside() && evidence.elsewhere != Elsewhere::Unreached),
+            held: self.has_sign_from_outside() && self.maybe_we().is_none(),
             detail: detail.into(),
         })
     }

@@ -86,10 +86,12 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
     let same_name = case.service_shared_with.as_ref().map(Text::new);
     let service_shared_with =
         same_name.or_else(|| other_deployment(service.as_ref()?, &passed_traces, &found));
-    // What was heard before the failure says nothing of our network since. Without a failure it is asked in general.
+    // What was heard before the first failure or after the last says nothing of our network between. Without a failure it is
+    // asked in general.
     let first = failed.first().map(|probe| probe.started_at);
     let heard_from = first.unwrap_or(baseline.from);
-    let others_heard = others_heard(api, heard_from, now, service.as_ref(), asking).await;
+    let heard_to = first.map_or(now, |_| gap.to);
+    let others_heard = others_heard(api, heard_from, heard_to, service.as_ref(), asking).await;
     let of_probes = failed_traces.iter().chain(&passed_traces).flatten();
     let all = each_once(of_probes.chain(&found));
     let foreign = all.values().filter(|span| !is_own(span));
@@ -121,7 +123,7 @@ pub async fn gather(case: &Case, backend: &Backend, asking: &Asking, now: System
         shares_our_network: api.shares_our_network(),
         elsewhere: match backend.is_beside_us() {
             true => case.elsewhere,
-            false => Elsewhere::Unknown,
+            false => Elsewhere::Nowhere,
         },
         others_heard,
         spans,
@@ -369,6 +371,18 @@ fn silence_end(case: &Case, gap: Window, now: SystemTime) -> SystemTime {
         .max(gap.to)
 }
 
+/// A handshake that fails is over in a few round trips: one that takes longer was waited for in vain.
+const HANDSHAKE: Duration = Duration::from_secs(1);
+
+fn is_time_over(probe: &StoredProbe) -> bool {
+    let took = probe.ended_at.duration_since(probe.started_at);
+    match probe.reason {
+        Some(Reason::HttpTimeout | Reason::Timeout) => true,
+        Some(Reason::TlsHandshake) => took.is_ok_and(|took| took >= HANDSHAKE),
+        _ => false,
+    }
+}
+
 fn failed_probe(
     case: &Case,
     probe: &StoredProbe,
@@ -398,7 +412,7 @@ fn failed_probe(
             to: probe.started_at + operation.end,
         }),
         answered: operation.is_some_and(|operation| operation.answered),
-        timed_out: matches!(probe.reason, Some(Reason::HttpTimeout | Reason::Timeout)),
+        timed_out: is_time_over(probe),
         own_spans_found: has_own_spans(traces, probe.trace_id),
         refused_by_host: matches!(
             probe.reason,

@@ -10,8 +10,8 @@ use super::bench::{
     requests,
 };
 use crate::model::{
-    BackendState, Coverage, Elsewhere, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan,
-    SpanKind, Text, Verdict, spoken,
+    BackendState, Coverage, Evidence, FailedProbe, Judgement, Layer, Rule, ServerSpan, SpanKind,
+    Text, Verdict, spoken,
 };
 
 const GATEWAY_TIMEOUT: u16 = 504;
@@ -292,7 +292,7 @@ impl Bench<'_> {
             .filter(|status| is_gateway_status(*status) && *status != GATEWAY_TIMEOUT);
         // Whoever answered is not gone, nor is who took our request and hung. What became of it since may be its own doing:
         // what checks its health kills what hangs.
-        let was_there = |probe: &FailedProbe| answered_itself(probe) || hung(probe);
+        let was_there = |probe: &FailedProbe| answered_itself(probe) || probe.timed_out;
         // Who never got past a proxy of ours knows nothing of the server.
         if self.evidence.failed.iter().any(was_there) || last.at_proxy {
             return None;
@@ -302,12 +302,12 @@ impl Bench<'_> {
             (_, Some(status)) => format!("HTTP {status} from something in front"),
             _ => return None,
         };
-        if self.evidence.elsewhere == Elsewhere::Unreached && !self.was_answered() {
+        if let Some(why) = self.maybe_we() {
             return Some((
                 Verdict::Inconclusive,
                 Rule::NoTrace,
                 format!(
-                    "no-trace pattern: {how}, but none of our probes of other hosts got anywhere since either: it may be the prober itself that is cut off, and the trace backend beside it would not notice"
+                    "no-trace pattern: {how}, but {why}: it may be the prober itself that is cut off, and the trace backend beside it would not notice"
                 ),
             ));
         }
@@ -338,15 +338,17 @@ impl Bench<'_> {
             .last()
             .is_some_and(|probe| probe.answered);
         let at_proxy = self.evidence.failed.last().is_some_and(|p| p.at_proxy);
+        let has_hung = self.evidence.failed.iter().any(|p| p.timed_out);
+        let last_hung = self.evidence.failed.last().is_some_and(|p| p.timed_out);
         let status = self.evidence.failed.last().and_then(|p| p.http_status);
         let why = if status == Some(GATEWAY_TIMEOUT) {
             "something in front waited in vain (HTTP 504), and there is no trace: the server may be gone, or hang"
         } else if at_proxy {
-            "our proxy let nothing through, so that the server's silence says nothing of it"
+            "it was our proxy that failed, or may have been, so that the server's silence says nothing of it"
         } else if !answered && self.evidence.failed.iter().any(answered_itself) {
             "it still answered our first failed probe, without leaving a trace, and then no more"
-        } else if self.last_failed_at_transport() {
-            "at first something took our request and never answered, and later there was no connection: it may have hung, and been ended for it"
+        } else if has_hung && !last_hung {
+            "it took a request of ours and never answered, and was gone after that: it may have hung, and been ended for it"
         } else if answered {
             "something answered without leaving a trace of itself"
         } else {
@@ -377,11 +379,6 @@ impl Bench<'_> {
 /// Whether the answer may have been the server's own: a gateway's tells that it is not.
 fn answered_itself(probe: &FailedProbe) -> bool {
     probe.answered && !probe.http_status.is_some_and(is_gateway_status)
-}
-
-/// Something took the request, and our time was over before anything came back.
-fn hung(probe: &FailedProbe) -> bool {
-    probe.timed_out && probe.layer != Layer::Transport
 }
 
 /// Something between us may have answered in the server's place: then the server's own spans of

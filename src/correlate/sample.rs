@@ -56,7 +56,7 @@ pub(super) fn evidence() -> impl Strategy<Value = Evidence> {
                 usual_lag: Duration::ZERO,
                 clock: ClockSkew::NONE,
                 shares_our_network: shared && ever,
-                elsewhere: Elsewhere::Unknown,
+                elsewhere: Elsewhere::Nowhere,
                 others_heard: known.then_some(3),
                 spans: (0..)
                     .zip(spans)

@@ -152,20 +152,17 @@ pub(super) fn other_deployment(
     let ours: Vec<_> = traces.iter().flatten().filter(is_of).collect();
     let is_unknown = |key: &&str| ours.iter().all(|span| !span.resource.contains_key(*key));
     let unknown: Vec<_> = PLACES.into_iter().filter(is_unknown).collect();
-    if ours.is_empty() {
-        return None;
-    }
     let place = |span: &BackendSpan| {
-        let told = unknown
-            .iter()
-            .find_map(|key| Some((key, span.resource.get(*key)?)));
-        told.map(|(key, value)| Text::new(format!("a deployment that says {key}={value}")))
+        let told = |key: &&str| Some(format!("{key}={}", span.resource.get(*key)?));
+        unknown.iter().find_map(told)
     };
-    found
-        .iter()
-        .filter(is_of)
-        .filter(|span| span.resource_matches(service))
-        .find_map(place)
+    let theirs = found.iter().filter(is_of);
+    let theirs = theirs.filter(|span| span.resource_matches(service));
+    let mut places: BTreeSet<_> = theirs.filter_map(place).collect();
+    // Where no span of ours tells, one place may be the target's own.
+    let is_doubtful = places.len() > usize::from(ours.is_empty());
+    let other = places.pop_first().filter(|_| is_doubtful)?;
+    Some(Text::new(format!("a deployment that says {other}")))
 }
 
 /// Services with spans in our traces that may or may not be the target's.
@@ -237,7 +234,11 @@ mod tests {
             Some("a deployment that says deployment.environment.name=staging")
         );
         assert_eq!(other(std::slice::from_ref(&staging)), None);
+        // It may be the only one.
         assert_eq!(other(&[span("gateway", &[])]), None);
+        let production = span("weather", &[("deployment.environment.name", "prod")]);
+        let both = other_deployment(&named(&[]), &[], &[staging.clone(), production]);
+        assert!(both.is_some());
     }
 
     #[test]

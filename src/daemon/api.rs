@@ -263,6 +263,7 @@ impl Told {
         self.is_cut |= self.bytes > MOST_BYTES;
         if !self.is_cut {
             self.data.push(report::jaeger::trace(id, found));
+            self.is_cut = found.truncated;
         }
     }
 
@@ -351,7 +352,11 @@ fn trace(reader: &Reader, id: &str) -> Answered {
     let summary = summary(id, &found).ok_or_else(|| (404, "trace not found".to_owned()))?;
     let mut document = report::trace::json(&summary, &found.spans);
     let data = vec![report::jaeger::trace(id, &found)];
-    join(&mut document, report::jaeger::envelope(data));
+    let envelope = match found.truncated {
+        true => report::jaeger::cut_envelope(data),
+        false => report::jaeger::envelope(data),
+    };
+    join(&mut document, envelope);
     Ok(document)
 }
 

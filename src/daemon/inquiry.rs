@@ -63,7 +63,7 @@ impl Source {
     }
 }
 
-/// Other hosts that are looked at: where none of so many was reached, more say no more.
+/// Other hosts that are looked at: more say no more.
 const MOST_ELSEWHERE: usize = 50;
 
 /// Whether nothing at all came back: whoever refuses, shows a certificate or says that there is no such name has been reached.
@@ -204,7 +204,7 @@ impl Inquiry {
         Ok(Case {
             elsewhere: match &reader {
                 Some(reader) => self.elsewhere(&subject, &history, reader)?,
-                None => Elsewhere::Unknown,
+                None => Elsewhere::Nowhere,
             },
             by_plain_proxy: target.is_some_and(|target| target.is_by_plain_proxy()),
             service_shared_with: self.shared_with(
@@ -226,7 +226,8 @@ impl Inquiry {
         })
     }
 
-    /// What the last probes of other hosts found, of those since the first failure; before any, of the window before.
+    /// What the last probes of other hosts found, of those between the first failure and the last; before any, of the window
+    /// before. Later our network may be whole again.
     fn elsewhere(
         &self,
         subject: &Subject,
@@ -237,7 +238,7 @@ impl Inquiry {
         let window = match history.failed.last() {
             Some(last) => Window {
                 from: subject.at,
-                to: history.recovered_at.unwrap_or(last.ended_at),
+                to: last.ended_at,
             },
             None => Window {
                 from: subject.at - looked_at,
@@ -246,20 +247,28 @@ impl Inquiry {
         };
         let of = |name: &str| self.targets.iter().find(|target| target.name == name);
         let Some(host) = of(&subject.target).and_then(|target| target.remote_host()) else {
-            return Ok(Elsewhere::Unknown);
+            return Ok(Elsewhere::Nowhere);
         };
         let is_other = |target: &&Arc<Target>| target.remote_host().is_some_and(|of| of != host);
-        let mut found = Elsewhere::Unknown;
-        for other in self.targets.iter().filter(is_other).take(MOST_ELSEWHERE) {
+        let others = self.targets.iter().filter(is_other).take(MOST_ELSEWHERE);
+        let (mut there, mut reached, mut lost) = (0, 0, 0);
+        for other in others {
+            there += 1;
             match reader.last_in(&other.name, window)? {
+                Some(probe) if probe.ended_at > window.to => {}
+                Some(probe) if is_lost(&probe) => lost += 1,
+                Some(probe) if probe.state.works() || probe.state.failed() => reached += 1,
                 // It could not be judged.
-                Some(probe) if !probe.state.works() && !probe.state.failed() => {}
-                Some(probe) if is_lost(&probe) => found = Elsewhere::Unreached,
-                Some(_) => return Ok(Elsewhere::Reached),
-                None => {}
+                _ => {}
             }
         }
-        Ok(found)
+        Ok(match (there, reached, lost) {
+            (0, ..) => Elsewhere::Nowhere,
+            (_, 0, 0) => Elsewhere::NotYet,
+            (_, 0, _) => Elsewhere::Unreached,
+            (_, reached, lost) if reached > lost => Elsewhere::Reached,
+            _ => Elsewhere::Mixed,
+        })
     }
 
     /// By the configuration, or as it was learnt.

@@ -22,8 +22,10 @@ const LEARN_AGAIN: Duration = Duration::from_secs(60);
 const LEARN_SPREAD: u64 = 30;
 /// The same for one that is known well: only how late its spans are may change.
 const LAG_AGAIN: Duration = Duration::from_secs(3_600);
-/// From the first lesson to the second a minute, and twice as long each time: after so many lessons an hour has gone by.
+/// From the first lesson to the second two minutes, and twice as long each time: after so many an hour has gone by.
 const LESSONS_AT_FIRST: u32 = 6;
+/// Of a lag that is not seen any more so much is forgotten in an hour: most of it in a day.
+const FORGOTTEN: u32 = 12;
 /// Fewer passed probes are not worth asking about.
 const LEARN_LEAST: usize = 3;
 /// Of each of these ages one passed probe is asked about: three just older than any usual exporter takes, and some by which
@@ -62,9 +64,9 @@ impl Learning {
     pub(super) fn remember(&mut self, known: bool, lag: Duration) {
         self.known = known;
         self.lag = lag;
+        // What was learnt may have been one lesson: the first ones come again, with it as the least.
         if known {
-            self.lessons = LESSONS_AT_FIRST;
-            self.again = Instant::now() + self.until_again();
+            self.again = Instant::now() + LEARN_AGAIN;
         }
     }
 
@@ -77,6 +79,11 @@ impl Learning {
         }
     }
 
+    fn next(&self) -> Instant {
+        let spread = Duration::from_secs(fastrand::u64(..LEARN_SPREAD));
+        Instant::now() + self.until_again() + spread
+    }
+
     /// One more lesson on how late the spans are. The largest of the first ones is believed, and a larger one always at once;
     /// later ones that are smaller by and by.
     fn take_in(&mut self, ages: &[Duration], joined: &[bool]) {
@@ -86,7 +93,7 @@ impl Learning {
         self.lag = if late >= self.lag || self.lessons < LESSONS_AT_FIRST {
             late.max(self.lag)
         } else {
-            self.lag - (self.lag - late) / 4
+            self.lag - (self.lag - late) / FORGOTTEN
         };
         self.lessons = self.lessons.saturating_add(1);
     }
@@ -130,7 +137,7 @@ impl Daemon {
         }
         learning.known |= learnt.service.is_some() || target.service.is_some();
         learning.take_in(&ages, &learnt.joined);
-        learning.again = Instant::now() + learning.until_again();
+        learning.again = learning.next();
         self.writer.write(Write::Instrumented {
             target: Arc::clone(target),
             service: learnt.service,
@@ -152,8 +159,7 @@ impl Daemon {
             .filter(|(_, learning)| learning.passed >= LEARN_LEAST && learning.again <= now)
             .take(LEARN_AT_ONCE);
         for (index, learning) in due {
-            let spread = Duration::from_secs(fastrand::u64(..LEARN_SPREAD));
-            learning.again = now + learning.until_again() + spread;
+            learning.again = learning.next();
             if let Some(target) = self.fleet.targets.get(index) {
                 let (inquiry, target) = (inquiry.clone(), Arc::clone(target));
                 background.spawn(async move {
@@ -249,7 +255,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_largest_of_the_first_lessons_is_believed_and_later_ones_by_and_by() {
         assert_eq!(after(&[2, 28, 4, 17, 0, 9]), 28);
-        assert_eq!(after(&[2, 28, 4, 17, 0, 9, 0]), 21);
+        assert_eq!(after(&[2, 28, 4, 17, 0, 9, 4]), 26);
         assert_eq!(after(&[2, 28, 4, 17, 0, 9, 50]), 50);
     }
 

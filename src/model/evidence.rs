@@ -91,7 +91,7 @@ pub struct FailedProbe {
     pub failed_step: Option<Window>,
     /// A complete answer of that step was read, good or bad.
     pub answered: bool,
-    /// It was given up because its time was over, and for no other reason.
+    /// Something took the connection, and it was given up because its time was over, and for no other reason.
     pub timed_out: bool,
     /// The backend returned our own spans of this probe.
     pub own_spans_found: bool,
@@ -115,17 +115,21 @@ pub struct PassedProbe {
     pub own_spans_found: bool,
 }
 
-/// Whether our probes of other hosts got anywhere: where none does, it may be us.
+/// Whether our probes of other hosts got anywhere meanwhile: where none does, it may be us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Elsewhere {
-    /// There is no other host, or no probe of one.
+    /// There is no other host, or the backend is not beside us and tells enough of our network.
     #[default]
-    Unknown,
-    /// At least one did.
+    Nowhere,
+    /// None was probed to its end yet.
+    NotYet,
+    /// More than half did.
     Reached,
     /// None did.
     Unreached,
+    /// Half or fewer did: one in our own network may be among them, or many may be ill.
+    Mixed,
 }
 
 /// `span.kind`.
@@ -257,7 +261,8 @@ pub struct Evidence {
     pub clock: ClockSkew,
     /// The backend stands in the prober's own network, so that its having our spans says nothing of the network.
     pub shares_our_network: bool,
-    /// What our probes of other hosts found since the first failure; asked only where the backend stands beside us.
+    /// What our probes of other hosts found between the first failure and the last; asked only where the backend stands
+    /// beside us.
     #[serde(default)]
     pub elsewhere: Elsewhere,
     /// Spans of others than the target and us that it was sent since the first failure, where it can say.

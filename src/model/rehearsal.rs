@@ -126,7 +126,7 @@ impl Lack {
             Self::SilenceUnproven(joined, expected) => format!("{joined} of the last 3 passed probes left spans, and by its own rate {expected:.1} requests of others would be missed (5 are needed): is it sampled, or did tracing stop?"),
             Self::Sampled(why) => format!("the backend keeps only a part of what there is ({why}): absence proves nothing"),
             Self::ClockOff(why) => why.to_string(),
-            Self::NobodyElseHeard => "the backend stands beside us and hears nobody but this target: only a host that refuses the connection shows that it is not ourselves who are cut off".to_owned(),
+            Self::NobodyElseHeard => "the backend stands beside us and hears nobody but this target: only a host that refuses the connection, or probes of other hosts, show that it is not ourselves who are cut off".to_owned(),
         };
         text.into()
     }

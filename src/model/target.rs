@@ -122,16 +122,6 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether its requests go to a proxy in full, which may then answer for itself: to `https` there is a tunnel.
-    pub fn is_by_plain_proxy(&self) -> bool {
-        match &self.endpoint {
-            Endpoint::Http(http) => http.url.scheme() == "http" && http.network.proxy.is_some(),
-            Endpoint::Stdio(_) => false,
-        }
-    }
-}
-
-impl Target {
     /// Whether there is a network on the way: a loopback address, a Unix socket or a process is on this machine.
     pub fn is_remote(&self) -> bool {
         match &self.endpoint {
@@ -147,6 +137,14 @@ impl Target {
                 http.url.host_str()
             }
             Endpoint::Http(_) | Endpoint::Stdio(_) => None,
+        }
+    }
+
+    /// Whether its requests go to a proxy in full, which may then answer for itself: to `https` there is a tunnel.
+    pub fn is_by_plain_proxy(&self) -> bool {
+        match &self.endpoint {
+            Endpoint::Http(http) => http.url.scheme() == "http" && http.network.proxy.is_some(),
+            Endpoint::Stdio(_) => false,
         }
     }
 }

@@ -27,7 +27,7 @@ const PAGE_SIZE: i32 = 16_384;
 /// reads a few pages.
 const TABLES: &str = "
 CREATE TABLE block (
-    id     INTEGER PRIMARY KEY,
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,
     last   INTEGER NOT NULL,
     spans  INTEGER NOT NULL,
     merged INTEGER NOT NULL,

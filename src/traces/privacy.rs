@@ -51,6 +51,9 @@ const CONTENT: &[&str] = &[
     "gcp.vertex.agent.tool_response",
     // Who it was.
     "enduser.id",
+    "langfuse.user.id",
+    "user.id",
+    "user.name",
     "user.email",
     "user.full_name",
     // OpenTelemetry's GenAI conventions, and the events of their older versions.
@@ -350,6 +353,9 @@ mod tests {
             "enduser.id",
             "user.email",
             "user.full_name",
+            "user.id",
+            "user.name",
+            "langfuse.user.id",
             "anybody.input",
             "anybody.inputs",
             "anybody.output",

@@ -14,7 +14,11 @@ use super::server::{Plan, Server};
 use crate::support::{Watch, eventually};
 
 /// The last verdict on the server at `FAR`, after `broken`.
-pub(super) fn verdict(kind: Kind, network: &Network, broken: impl FnOnce(&Network)) -> Value {
+pub(super) fn verdict(
+    kind: Kind,
+    network: &Network,
+    broken: impl FnOnce(&Network, &Watch),
+) -> Value {
     let backend = Backend::start(kind, None);
     let (toxiproxy, near) = (Toxiproxy::start(), port());
     toxiproxy.add("near", &format!("{NEAR}:{near}"), backend.otlp());
@@ -55,6 +59,6 @@ pub(super) fn verdict(kind: Kind, network: &Network, broken: impl FnOnce(&Networ
     eventually("spans of the far server", || {
         is_instrumented(&watch, "far").then_some(())
     });
-    broken(network);
+    broken(network, &watch);
     watch.until_verdict("far")
 }
